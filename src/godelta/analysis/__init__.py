@@ -1,0 +1,1 @@
+"""Functions of data: duplicates, plots."""

@@ -1,0 +1,1 @@
+"""Reference energies: engines and their isolation."""
