@@ -1,0 +1,153 @@
+"""The connection to MongoDB: collections, guarantees, indexes and the schema's version."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from gridfs import GridFSBucket
+from pymongo import ASCENDING, DESCENDING, MongoClient
+from pymongo.collection import Collection
+from pymongo.database import Database
+from pymongo.errors import ConfigurationError, InvalidURI, OperationFailure, ServerSelectionTimeoutError
+from pymongo.uri_parser import parse_uri
+
+from godelta.errors import GodeltaError, InputError
+from godelta.store.documents import SCHEMA_VERSION
+
+Raw = dict[str, Any]
+
+# (collection, keys, unique); keys marked "-" are descending.
+_INDEXES: tuple[tuple[str, tuple[str, ...], bool], ...] = (
+    ("campaigns", ("name",), True),
+    ("campaigns", ("campaign_id",), True),
+    ("rounds", ("campaign_id", "chain", "k"), True),
+    ("structures", ("structure_id",), True),
+    ("structures", ("structure_hash",), False),
+    ("structures", ("campaign_id", "chain", "round"), False),
+    ("structures", ("sightings.chain", "sightings.round", "campaign_id"), False),
+    ("structures", ("formula",), False),
+    ("evaluations", ("structure_hash", "reference_hash"), True),
+    ("evaluations", ("state", "energy"), False),
+    ("models", ("model_id",), True),
+    ("models", ("campaign_id", "-created_at"), False),
+    ("features", ("structure_id", "descriptor"), True),
+)
+
+
+class Superseded(GodeltaError):  # noqa: N818 - the word of the state machine, not a failure
+    """Somebody else has moved on: another epoch, state or lease token holds. Stop quietly."""
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The collections of one database.
+
+    Writes are acknowledged by a majority and journalled, reads see only what a majority holds, and
+    times are in UTC; the server's clock decides.
+    """
+
+    db: Database[Raw]
+    campaigns: Collection[Raw]
+    rounds: Collection[Raw]
+    structures: Collection[Raw]
+    evaluations: Collection[Raw]
+    models: Collection[Raw]
+    features: Collection[Raw]
+    blobs: GridFSBucket
+
+    def ensure_indexes(self) -> None:
+        """Create what is missing of the indexes, and note the schema's version."""
+        for name, keys, unique in _INDEXES:
+            spec = [(key.lstrip("-"), DESCENDING if key.startswith("-") else ASCENDING) for key in keys]
+            self.db[name].create_index(spec, unique=unique)
+        self.db["meta"].update_one(
+            {"_id": "schema"}, {"$setOnInsert": {"version": SCHEMA_VERSION}}, upsert=True
+        )
+
+    def now(self) -> datetime:
+        """The server's time."""
+        time = self.db.command("hello")["localTime"]
+        assert isinstance(time, datetime)
+        return time
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.db.client.close()
+
+
+def connect(uri: str, name: str = "godelta", *, timeout_ms: int = 90_000) -> Store:
+    """Connect to a database and check that this version of godelta can read it.
+
+    Parameters
+    ----------
+    uri
+        MongoDB connection string.
+    name
+        Name of the database.
+    timeout_ms
+        How long, in ms, every operation waits for the server to come (back). Short times make a
+        short outage fatal for running jobs.
+
+    Raises
+    ------
+    InputError
+        Where the URI cannot be parsed.
+    GodeltaError
+        Where the server does not answer or refuses the password, or a newer godelta wrote the data.
+    """
+    try:
+        address = ", ".join(f"{host}:{port}" for host, port in parse_uri(uri)["nodelist"])
+        client: MongoClient[Raw] = MongoClient(
+            uri,
+            tz_aware=True,
+            w="majority",
+            journal=True,
+            readConcernLevel="majority",
+            serverSelectionTimeoutMS=timeout_ms,
+            appname="godelta",
+        )
+    except (InvalidURI, ConfigurationError, ValueError) as error:
+        # Not chained into the message: the URI may hold a password.
+        raise InputError(
+            f"the database's URI cannot be used: {error}", mend="mongodb://user:password@host:port/"
+        ) from None
+    database = client[name]
+    try:
+        _check_schema(database)
+    except GodeltaError:
+        client.close()
+        raise
+    except ServerSelectionTimeoutError as error:
+        client.close()
+        raise GodeltaError(
+            f"no MongoDB server answers within {timeout_ms / 1000:g} s",
+            where=address,
+            mend="is it running and reachable from this host? private database: godelta db start",
+        ) from error
+    except OperationFailure as error:
+        client.close()
+        raise GodeltaError(
+            f"the MongoDB server refuses the connection: {(error.details or {}).get('errmsg', error)}",
+            where=address,
+            mend="check user, password and authSource of the database's URI",
+        ) from error
+    return Store(
+        db=database,
+        campaigns=database["campaigns"],
+        rounds=database["rounds"],
+        structures=database["structures"],
+        evaluations=database["evaluations"],
+        models=database["models"],
+        features=database["features"],
+        blobs=GridFSBucket(database, bucket_name="blobs"),
+    )
+
+
+def _check_schema(database: Database[Raw]) -> None:
+    found = database["meta"].find_one({"_id": "schema"})
+    if found is not None and found["version"] > SCHEMA_VERSION:
+        raise GodeltaError(
+            f"the database has schema version {found['version']}, this godelta reads up to {SCHEMA_VERSION}",
+            where=database.name,
+            mend="upgrade godelta",
+        )

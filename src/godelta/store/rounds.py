@@ -1,0 +1,178 @@
+"""Rounds and their state changes: every write is a compare-and-set on epoch and state."""
+
+from collections.abc import Mapping
+from typing import Any, get_args
+
+from bson import ObjectId
+from gridfs.errors import NoFile
+from pymongo import ReturnDocument
+from pymongo.errors import DuplicateKeyError
+
+from godelta.errors import GodeltaError
+from godelta.store.database import Raw, Store, Superseded
+from godelta.store.documents import RoundDocument, RoundKey, RoundState
+
+ROUND_STATES: tuple[RoundState, ...] = get_args(RoundState)
+_WRITABLE = frozenset({"selection", "statistics", "model_id"})
+
+
+def plan_round(
+    store: Store, key: RoundKey, model_id: str | None, seed: Mapping[str, Any] | None = None
+) -> RoundDocument:
+    """Insert a round in the state planned; an existing one is returned as it is."""
+    now = store.now()
+    document = RoundDocument(
+        **key.query(), model_id=model_id, seed=dict(seed or {}), planned_at=now, changed_at=now
+    )
+    try:
+        store.rounds.insert_one(document.to_mongo())
+    except DuplicateKeyError:
+        # Planned already, perhaps by another process a moment ago: theirs holds.
+        return get_round(store, key)
+    return document
+
+
+def find_round(store: Store, key: RoundKey) -> RoundDocument | None:
+    """The round, None where it has not been planned."""
+    raw = store.rounds.find_one(key.query())
+    return None if raw is None else RoundDocument.from_mongo(raw)
+
+
+def get_round(store: Store, key: RoundKey) -> RoundDocument:
+    """The round.
+
+    Raises
+    ------
+    GodeltaError
+        Where it has not been planned.
+    """
+    found = find_round(store, key)
+    if found is None:
+        raise GodeltaError("there is no such round", where=str(key))
+    return found
+
+
+def rounds_of(store: Store, campaign_id: str, chain: int | None = None) -> list[RoundDocument]:
+    """The rounds of a campaign, or of one chain, in the order of chain and k."""
+    query: Raw = {"campaign_id": campaign_id} | ({} if chain is None else {"chain": chain})
+    cursor = store.rounds.find(query).sort([("chain", 1), ("k", 1)])
+    return [RoundDocument.from_mongo(raw) for raw in cursor]
+
+
+def change_state(
+    store: Store, key: RoundKey, epoch: int, expected: RoundState, new: RoundState, **fields: Any
+) -> RoundDocument:
+    """Move a round on, and write fields with it, if epoch and state are as expected.
+
+    Parameters
+    ----------
+    fields
+        Any of selection, statistics and model_id.
+
+    Raises
+    ------
+    ValueError
+        Where the new state comes before the expected one.
+    Superseded
+        Where the round has another epoch or state.
+    """
+    if ROUND_STATES.index(new) < ROUND_STATES.index(expected):
+        raise ValueError(f"a round never goes back from {expected} to {new}")
+    if not fields.keys() <= _WRITABLE:
+        raise ValueError(f"not fields of a change of state: {sorted(fields.keys() - _WRITABLE)}")
+    update = {"$set": {"state": new, **fields}, "$currentDate": {"changed_at": True}}
+    raw = store.rounds.find_one_and_update(
+        {**key.query(), "epoch": epoch, "state": expected}, update, return_document=ReturnDocument.AFTER
+    )
+    return RoundDocument.from_mongo(_matched(raw, key, epoch))
+
+
+def bump_epoch(store: Store, key: RoundKey, epoch: int) -> int:
+    """Plan a round anew: the next epoch, in which writes of the old one no longer match.
+
+    Walkers, selection and statistics stay. The state becomes planned where nothing has been selected
+    yet, else selected: within an epoch states only ever move forward.
+
+    Raises
+    ------
+    Superseded
+        Where the epoch is another one already, or the round is closed.
+    """
+    state = {"$cond": [{"$in": ["$state", ["planned", "searching"]]}, "planned", "selected"]}
+    raw = store.rounds.find_one_and_update(
+        {**key.query(), "epoch": epoch, "state": {"$ne": "closed"}},
+        [{"$set": {"epoch": epoch + 1, "state": state, "changed_at": "$$NOW"}}],
+        return_document=ReturnDocument.AFTER,
+    )
+    return int(_matched(raw, key, epoch)["epoch"])
+
+
+def save_search_state(
+    store: Store, key: RoundKey, epoch: int, blob: bytes, progress: Mapping[str, Any]
+) -> None:
+    """Save walkers and generator state of a round that is searching.
+
+    The blob is complete before the round points to it, and the old one is deleted after: at every
+    moment the round points to a whole blob.
+
+    Parameters
+    ----------
+    progress
+        Small numbers for people: iteration, acceptance, best_energy [eV].
+
+    Raises
+    ------
+    Superseded
+        Where epoch or state have changed; nothing of the round is touched then.
+    """
+    blob_id = store.blobs.upload_from_stream(
+        f"search/{key}", blob, metadata={"kind": "search", **key.query(), "epoch": epoch}
+    )
+    before = store.rounds.find_one_and_update(
+        {**key.query(), "epoch": epoch, "state": "searching"},
+        {"$set": {"search_state": blob_id, "progress": dict(progress)}},
+        return_document=ReturnDocument.BEFORE,
+    )
+    if before is None:
+        store.blobs.delete(blob_id)
+    _delete_blob(store, _matched(before, key, epoch)["search_state"])
+
+
+def load_search_state(store: Store, key: RoundKey) -> bytes | None:
+    """The saved walkers and generator state, None where nothing has been saved."""
+    seen: ObjectId | None = None
+    while True:
+        blob_id = get_round(store, key).search_state
+        if blob_id is None:
+            return None
+        try:
+            return store.blobs.open_download_stream(blob_id).read()
+        except NoFile as error:
+            # A newer state may have replaced it between the two reads; twice the same is a loss.
+            if blob_id == seen:
+                raise GodeltaError("the saved walkers of a round are missing", where=str(key)) from error
+            seen = blob_id
+
+
+def add_timings(store: Store, key: RoundKey, **seconds: float) -> None:
+    """Add to the round's sums of seconds per kind of work."""
+    if seconds:
+        store.rounds.update_one(
+            key.query(), {"$inc": {f"timings.{name}": float(value) for name, value in seconds.items()}}
+        )
+
+
+def _matched(raw: Raw | None, key: RoundKey, epoch: int) -> Raw:
+    if raw is None:
+        raise Superseded(f"the round is no longer in the expected state of epoch {epoch}", where=str(key))
+    return raw
+
+
+def _delete_blob(store: Store, blob_id: ObjectId | None) -> None:
+    if blob_id is None:
+        return
+    try:
+        store.blobs.delete(blob_id)
+    except NoFile:
+        # Another process of the same epoch has deleted it: the aim is reached.
+        return
