@@ -42,7 +42,7 @@ class Confinement:
 
     def fractional(self, positions: FloatArray) -> FloatArray:
         """(n, dimensions) coordinates in units of the spanning vectors of (n, 3) positions in Å."""
-        return (positions - self.corner) @ self._inverse
+        return np.asarray((positions - self.corner) @ self._inverse, dtype=np.float64)
 
     def contains(self, positions: FloatArray) -> BoolArray:
         """(n,) flags: inside with respect to every wall."""

@@ -1,0 +1,70 @@
+"""Proposed structures on their way to becoming candidates."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from godelta.arrays import FloatArray
+from godelta.foundation.base import Potential
+from godelta.search.relax import Relaxed, relax
+from godelta.search.settings import RelaxSettings
+from godelta.search.state import Candidate, Statistics
+from godelta.systems.problem import SearchProblem
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """Positions (N, 3) in Å, the move that made them and the candidates it started from."""
+
+    positions: FloatArray
+    move: str
+    parents: tuple[str, ...]
+
+
+def relax_proposals(
+    proposals: Sequence[Proposal], potential: Potential, settings: RelaxSettings, problem: SearchProblem
+) -> list[Relaxed]:
+    """Relax all proposals in one batch."""
+    structures = []
+    for proposal in proposals:
+        atoms = problem.structure(proposal.positions[problem.n_template :])
+        atoms.positions[:] = proposal.positions  # template atoms that are not fixed have moved too
+        structures.append(atoms)
+    return relax(structures, potential, settings, problem)
+
+
+def candidate(
+    proposal: Proposal, relaxed: Relaxed, *, token: str, iteration: int, walker: int, accepted: bool
+) -> Candidate:
+    """The candidate that a proposal has become."""
+    return Candidate(
+        id=f"{token}-{iteration}-{walker}",
+        atoms=relaxed.atoms,
+        energy=relaxed.energy,
+        foundation_energy=relaxed.foundation_energy,
+        uncertainty=relaxed.uncertainty,
+        iteration=iteration,
+        walker=walker,
+        move=proposal.move,
+        parents=proposal.parents,
+        accepted=accepted,
+        converged=relaxed.converged,
+    )
+
+
+def summarise(
+    iteration: int,
+    relaxed: Sequence[Relaxed],
+    acceptance: tuple[float, ...] = (),
+    swaps: tuple[bool | None, ...] = (),
+) -> Statistics:
+    """Statistics of one step."""
+    return Statistics(
+        iteration=iteration,
+        best_energy=min((r.energy for r in relaxed if r.dropped is None), default=None),
+        dropped=dict(Counter(r.dropped for r in relaxed if r.dropped is not None)),
+        evaluations=sum(r.evaluations for r in relaxed),
+        calls=max((r.evaluations for r in relaxed), default=0),
+        acceptance=acceptance,
+        swaps=swaps,
+    )

@@ -1,0 +1,15 @@
+"""From settings to a search method."""
+
+from typing import Any
+
+from godelta.search.rss import RandomStructureSearch
+from godelta.search.settings import RSSSettings, SearchSettings
+from godelta.search.state import SearchMethod
+from godelta.systems.problem import SearchProblem
+
+
+def make_method(settings: SearchSettings, problem: SearchProblem) -> SearchMethod[Any]:
+    """The search method that the settings name, bound to a problem."""
+    if isinstance(settings, RSSSettings):
+        return RandomStructureSearch(settings, problem)
+    raise NotImplementedError

@@ -1,0 +1,66 @@
+"""Minimum images and covalent radii."""
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+from ase.data import covalent_radii
+from ase.geometry import complete_cell, minkowski_reduce
+
+from godelta.arrays import FloatArray, IntArray
+
+
+@dataclass(frozen=True)
+class MinimumImage:
+    """Shortest difference vectors in a cell with any periodicity.
+
+    The cell is Minkowski-reduced once, so that the 3^k images around a wrapped vector hold the
+    shortest one (Nguyen and Stehlé, ACM Trans. Algorithms 5, 46 (2009)).
+
+    Parameters
+    ----------
+    cell
+        (3, 3) reduced cell vectors in Å, as rows.
+    periodic
+        (3,) 1.0 where periodic, else 0.0.
+    shifts
+        (k, 3) lattice vectors to try, Å; only the zero vector in an orthogonal cell.
+    """
+
+    cell: FloatArray
+    periodic: FloatArray
+    shifts: FloatArray
+
+    @classmethod
+    def of(cls, cell: FloatArray, pbc: FloatArray) -> "MinimumImage":
+        """Prepare a (3, 3) cell in Å with periodicity (3,)."""
+        flags = np.asarray(pbc, dtype=bool)
+        if not flags.any():
+            return cls(np.eye(3), np.zeros(3), np.zeros((1, 3)))
+        reduced, _ = minkowski_reduce(np.asarray(complete_cell(cell)), pbc=flags)
+        gram = reduced @ reduced.T
+        orthogonal = np.abs(gram - np.diag(np.diag(gram))).max() < 1e-10 * gram.max()
+        ranges = [(-1, 0, 1) if flag and not orthogonal else (0,) for flag in flags]
+        shifts = np.array(list(itertools.product(*ranges)), dtype=float) @ reduced
+        return cls(np.asarray(reduced, dtype=float), flags.astype(float), shifts)
+
+    def vectors(self, differences: FloatArray) -> FloatArray:
+        """Shortest images (..., 3) of difference vectors (..., 3), Å."""
+        if not self.periodic.any():
+            return differences
+        f = differences @ np.linalg.inv(self.cell)
+        wrapped = differences - (np.round(f) * self.periodic) @ self.cell
+        if len(self.shifts) == 1:
+            return np.asarray(wrapped)
+        images = wrapped[..., None, :] + self.shifts
+        nearest = np.einsum("...i,...i->...", images, images).argmin(axis=-1)
+        return np.asarray(np.take_along_axis(images, nearest[..., None, None], axis=-2)[..., 0, :])
+
+    def distances(self, a: FloatArray, b: FloatArray) -> FloatArray:
+        """(m, n) shortest distances between positions (m, 3) and (n, 3), Å."""
+        return np.asarray(np.linalg.norm(self.vectors(a[:, None] - b[None]), axis=-1))
+
+
+def radii_of(numbers: IntArray) -> FloatArray:
+    """Covalent radii (n,) in Å (Cordero et al. 2008, as in ASE)."""
+    return np.asarray(covalent_radii[numbers], dtype=float)
