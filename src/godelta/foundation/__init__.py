@@ -1,1 +1,23 @@
-"""Foundation potentials."""
+"""Foundation potentials: one file each, one registry."""
+
+from godelta.foundation.base import (
+    Foundation,
+    FoundationBatch,
+    FoundationIdentity,
+    Potential,
+    PotentialBatch,
+)
+from godelta.foundation.registry import load_foundation
+from godelta.foundation.settings import ASEFoundationSettings, CHGNetSettings, FoundationSettings
+
+__all__ = [
+    "ASEFoundationSettings",
+    "CHGNetSettings",
+    "Foundation",
+    "FoundationBatch",
+    "FoundationIdentity",
+    "FoundationSettings",
+    "Potential",
+    "PotentialBatch",
+    "load_foundation",
+]

@@ -4,6 +4,8 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
+from ase import Atoms
+
 from godelta.errors import InputError
 
 EXAMPLE = "give package.module.Class, e.g. ase.calculators.lj.LennardJones"
@@ -41,6 +43,8 @@ def import_calculator(path: str, arguments: Mapping[str, Any] | None = None) -> 
             mend="see the calculator's documentation for its arguments",
         ) from error
     needed = ("get_potential_energy", "get_forces")
+    if isinstance(calculator, Atoms):  # has the methods, but not of a calculator
+        raise InputError("Atoms is no ASE calculator", where=path, mend=EXAMPLE)
     if not all(callable(getattr(calculator, name, None)) for name in needed):
         raise InputError(
             f"{type(calculator).__name__} is no ASE calculator: it lacks {' or '.join(needed)}",

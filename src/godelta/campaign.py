@@ -1,0 +1,62 @@
+"""The configuration of a campaign, composed of the settings that each floor defines for itself."""
+
+import hashlib
+import json
+from typing import Any, Self
+
+from pydantic import Field, model_validator
+
+from godelta.delta.settings import DeltaSettings
+from godelta.foundation.settings import CHGNetSettings, FoundationSettings
+from godelta.reference.settings import ReferenceSettings, XTBSettings
+from godelta.search.settings import REXSettings, SearchSettings
+from godelta.settings import Settings
+from godelta.systems.settings import ClusterSettings, SystemSettings
+
+IDENTITY_KEYS = ("system", "foundation", "delta", "search", "reference", "share", "seed")
+
+
+class Budget(Settings):
+    """How far a campaign goes; may be changed when it is resumed."""
+
+    chains: int = Field(1, ge=1, le=1000, description="independent sequences of rounds")
+    rounds: int = Field(20, ge=1, description="most rounds of each chain")
+    evaluations: int = Field(100, ge=1, description="most evaluations of the campaign; failures count")
+
+
+class Resources(Settings):
+    """What a laptop gives; may be changed when the campaign is resumed."""
+
+    workers: int = Field(2, ge=1, le=256, description="worker processes of `godelta run`")
+    threads: int = Field(1, ge=1, le=256, description="threads of each worker's potential")
+
+
+class CampaignConfig(Settings):
+    """One search for one system with one configuration."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    system: SystemSettings
+    foundation: FoundationSettings = CHGNetSettings()
+    delta: DeltaSettings = DeltaSettings()
+    search: SearchSettings = REXSettings()
+    reference: ReferenceSettings = XTBSettings()
+    share: bool = Field(True, description="chains learn from each other's evaluations")
+    budget: Budget = Budget()
+    resources: Resources = Resources()
+    seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _reference_fits_system(self) -> Self:
+        if isinstance(self.reference, XTBSettings) and not isinstance(self.system, ClusterSettings):
+            raise ValueError("reference engine xtb computes clusters only; use gpaw, emt or ase for surfaces")
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that decide the results; changing one makes another campaign."""
+        values = self.model_dump(mode="json", include=set(IDENTITY_KEYS))
+        values["reference"].pop("limits")
+        return values
+
+    def identity_hash(self) -> str:
+        """SHA-256 of `identity`."""
+        return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()

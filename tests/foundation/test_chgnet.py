@@ -1,0 +1,71 @@
+"""CHGNet called directly, against the package's own calculator and finite differences."""
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import fcc111
+
+from godelta.foundation import CHGNetSettings, load_foundation
+
+pytest.importorskip("chgnet")
+
+
+@pytest.fixture(scope="module")
+def foundation():
+    return load_foundation(CHGNetSettings())
+
+
+def cluster(seed: int, symbols: str = "Ag4S2") -> Atoms:
+    rng = np.random.default_rng(seed)
+    atoms = Atoms(symbols, cell=[18.0] * 3, pbc=False)
+    atoms.positions = 6 + 5 * rng.random((len(atoms), 3))
+    return atoms
+
+
+def test_equals_the_packages_own_calculator(foundation):
+    from chgnet.model.dynamics import CHGNetCalculator
+
+    slab = fcc111("Ag", (2, 2, 3), vacuum=8.0, periodic=True)
+    slab.rattle(0.1, seed=1)
+    structures = [cluster(0), slab, cluster(1)]
+    batch = foundation.evaluate(structures)
+    calculator = CHGNetCalculator(use_device="cpu")
+    for atoms, energy, forces in zip(structures, batch.energies, batch.forces, strict=True):
+        periodic = atoms.copy()
+        periodic.pbc = True
+        periodic.calc = calculator
+        assert energy == pytest.approx(periodic.get_potential_energy(), abs=1e-4)
+        np.testing.assert_allclose(forces, periodic.get_forces(), atol=2e-3)
+
+
+def test_forces_are_finite_differences(foundation):
+    atoms, step = cluster(3), 1e-2
+    forces = foundation.evaluate([atoms]).forces[0]
+    moved = []
+    for sign in (1, -1):
+        copy = atoms.copy()
+        copy.positions[2, 1] += sign * step
+        moved.append(copy)
+    up, down = foundation.evaluate(moved).energies
+    scale = np.abs(forces).max()
+    assert forces[2, 1] == pytest.approx(-(up - down) / (2 * step), abs=1e-2 * scale)
+
+
+def test_isolated_atoms_and_the_empty_batch(foundation):
+    far = Atoms("Ag2", positions=[[2, 2, 2], [10, 10, 10]], cell=[16.0] * 3)
+    alone = foundation.evaluate([far]).energies[0]
+    batch = foundation.evaluate([cluster(0), far])
+    assert batch.energies[1] == pytest.approx(alone, abs=1e-5)
+    np.testing.assert_array_equal(batch.forces[1], 0.0)
+    assert len(foundation.evaluate([]).energies) == 0
+
+
+def test_identity_names_weights_and_scale(foundation):
+    identity = foundation.identity
+    assert identity.name == "chgnet-0.3.0"
+    assert identity.energy_scale == "mp2020-corrected"
+    assert len(identity.weights_sha256) == 64
+
+
+def test_is_loaded_once(foundation):
+    assert load_foundation(CHGNetSettings()) is foundation

@@ -1,0 +1,125 @@
+"""Campaign files: what is accepted, and what is said about what is not."""
+
+from pathlib import Path
+
+import pytest
+
+from godelta.campaign import CampaignConfig
+from godelta.campaign_file import read_campaign
+from godelta.errors import InputError
+
+GOOD = """\
+name: ag8s4
+system:     {kind: cluster, formula: Ag8S4, box: 20.0, confinement: 12.0}
+foundation: {name: chgnet}
+delta:      {descriptor: soap, inducing_points: 500}
+search:     {method: rex, walkers: 6}
+reference:  {engine: xtb}
+budget:     {chains: 2, rounds: 40, evaluations: 200}
+seed: 1
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "campaign.yaml"
+    path.write_text(text)
+    return path
+
+
+def message(folder: Path, text: str) -> str:
+    with pytest.raises(InputError) as caught:
+        read_campaign(write(folder, text))
+    assert caught.value.exit_code == 2
+    return str(caught.value)
+
+
+def test_reads_every_key(tmp_path):
+    config = read_campaign(write(tmp_path, GOOD))
+    assert config.system.formula == "Ag8S4"
+    assert config.delta.inducing_points == 500
+    assert config.search.walkers == 6
+    assert config.budget.evaluations == 200
+
+
+def test_only_name_and_system_are_needed(tmp_path):
+    config = read_campaign(write(tmp_path, "name: a\nsystem: {kind: cluster, formula: Ag4S2}\n"))
+    assert config.foundation.name == "chgnet"
+    assert config.reference.engine == "xtb"
+
+
+def test_json_round_trip(tmp_path):
+    config = read_campaign(write(tmp_path, GOOD))
+    assert CampaignConfig.model_validate(config.model_dump(mode="json")) == config
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("walkers: 6", "wlakers: 6", ["line 5", "`search.wlakers`", "did you mean `walkers`"]),
+        ("budget: ", "budgte: ", ["line 7", "unknown key `budgte`", "did you mean `budget`"]),
+        ("evaluations: 200", "evaluations: -3", ["line 7", "`budget.evaluations`", "greater than or equal to 1", "-3"]),
+        ("method: rex", "method: rexx", ["line 5", "`search.method`", "'rexx'", "did you mean `rex`"]),
+        ("engine: xtb", "engine: xbt", ["line 6", "`reference.engine`", "did you mean `xtb`"]),
+        ("{engine: xtb}", "{}", ["line 6", "`reference` lacks the key `engine`"]),
+        ("name: ag8s4\n", "", ["`name` is missing"]),
+        ("name: ag8s4", "name: a/b", ["line 1", "`name`"]),
+        ("formula: Ag8S4", "formula: Ag8Xx4", ["line 2", "formula", "Xx"]),
+        ("formula: Ag8S4", "formula: ''", ["line 2", "formula"]),
+        ("seed: 1", "seed: one", ["line 8", "`seed`", "integer"]),
+        ("confinement: 12.0", "confinement: 19.0", ["line 2", "Å"]),
+        ("walkers: 6", "walkers: 6, kT_min: .nan", ["line 5", "`search.kT_min`", "finite"]),
+    ],
+)  # fmt: skip
+def test_bad_values_are_named_with_their_line(tmp_path, old, new, expected):
+    assert old in GOOD
+    text = message(tmp_path, GOOD.replace(old, new))
+    assert str(tmp_path / "campaign.yaml") in text
+    for part in expected:
+        assert part in text
+
+
+def test_every_problem_is_named(tmp_path):
+    text = message(tmp_path, GOOD.replace("walkers: 6", "walkers: 1").replace("seed: 1", "sed: 1"))
+    assert "`search.walkers`" in text
+    assert "did you mean `seed`" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "keys and values"),
+        ("- a\n- b\n", "keys and values"),
+        ("name: [a\n", "not valid YAML"),
+        ("name: a\nname: b\n", "not valid YAML"),
+        ("\tname: a\n", "not valid YAML"),
+    ],
+)
+def test_what_is_no_campaign_file(tmp_path, text, expected):
+    assert expected in message(tmp_path, text)
+
+
+def test_missing_and_binary_files(tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        read_campaign(tmp_path / "none.yaml")
+    (tmp_path / "binary.yaml").write_bytes(bytes(range(256)))
+    with pytest.raises(InputError):
+        read_campaign(tmp_path / "binary.yaml")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_campaign(tmp_path)
+
+
+def test_xtb_refuses_surfaces(tmp_path):
+    text = message(
+        tmp_path,
+        "name: a\nsystem: {kind: surface, element: Ag, formula: S}\nreference: {engine: xtb}\n",
+    )
+    assert "clusters only" in text
+
+
+def test_limits_and_budget_are_no_part_of_the_identity(tmp_path):
+    config = read_campaign(write(tmp_path, GOOD))
+    longer = read_campaign(
+        write(tmp_path, GOOD.replace("rounds: 40", "rounds: 80").replace("xtb}", "xtb, limits: {wall_seconds: 5}}"))
+    )
+    other = read_campaign(write(tmp_path, GOOD.replace("seed: 1", "seed: 2")))
+    assert config.identity_hash() == longer.identity_hash() != other.identity_hash()
