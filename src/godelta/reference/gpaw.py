@@ -1,10 +1,9 @@
 """GPAW: plane-wave PAW calculations with PBE."""
 
-import importlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from godelta.errors import InputError
 from godelta.reference.ase_calculator import evaluate_with
 from godelta.reference.engine import EngineError, EngineResult, Task
 
@@ -26,7 +25,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 # 300 eV is unsafe for elements with harder setups, oxygen for one.
 LIGHT_NUMBERS = frozenset({16, 47, 79})
 
-# Other ways to the same self-consistent density, gentlest last.
+# Other ways to the same self-consistent density; left out where the user has chosen the mixer.
 LADDER: tuple[tuple[str, dict[str, Any]], ...] = (
     ("default mixing", {}),
     ("mixing 0.02", {"mixer": {"beta": 0.02, "nmaxold": 5, "weight": 100.0}}),
@@ -39,7 +38,8 @@ def parameters(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def evaluate(task: Task) -> EngineResult:
-    """Energy (extrapolated to zero width) and forces; gpaw.txt is left in the working directory.
+    """Energy (extrapolated to zero width) and forces; gpaw.txt is left in the working directory,
+    gpaw-2.txt from a second attempt.
 
     Raises
     ------
@@ -54,8 +54,9 @@ def evaluate(task: Task) -> EngineResult:
         if tried and not change.keys().isdisjoint(arguments):
             break
         tried = (*tried, name)
+        log = "gpaw.txt" if len(tried) == 1 else f"gpaw-{len(tried)}.txt"
         try:
-            result = evaluate_with(GPAW(**arguments, **change, txt="gpaw.txt"), task)
+            result = evaluate_with(GPAW(**arguments, **change, txt=log), task)
         except EngineError as error:
             failure = error
             if error.reason != "not_converged":
@@ -70,3 +71,12 @@ def check_elements(settings: Mapping[str, Any], numbers: set[int]) -> tuple[set[
     if settings["settings"] == "pbe-light" and "mode" not in settings["overrides"]:
         return numbers - LIGHT_NUMBERS, "pbe-light is for Ag, Au and S; take settings: pbe"
     return numbers - _with_setups(), "gpaw-data has no PBE setup for it: gpaw install-data adds some"
+
+
+def _with_setups() -> set[int]:
+    """The elements with a PBE setup in any of GPAW's directories."""
+    from ase.data import atomic_numbers
+    from gpaw import setup_paths
+
+    files = (path for folder in setup_paths for path in Path(folder).glob("*.PBE*"))
+    return {atomic_numbers[symbol] for file in files if (symbol := file.name.split(".")[0]) in atomic_numbers}

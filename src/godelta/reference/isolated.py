@@ -4,6 +4,7 @@ custodian's Job and ErrorHandler were looked at: it looks at a running job every
 neither wall nor memory limit, and ends the process alone, not its session; so this is our own.
 """
 
+import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from godelta.arrays import FloatArray
 from godelta.reference.checks import Finding, Reason, check_after, check_before
-from godelta.reference.child import JOB, RESULT, task_digest, write_json
+from godelta.reference.child import JOB, RESULT, task_digest
 from godelta.reference.engine import Task
 from godelta.reference.guard import LOG
 from godelta.reference.process import Cost, Interrupted, run_guarded
@@ -108,11 +109,11 @@ def evaluate_isolated(
         return _outcome(kept, atoms, settings.limits, Cost(wall_s=kept.wall_s), "", adopted=True)
     for name in (RESULT, LOG):
         (scratch / name).unlink(missing_ok=True)
-    write_json(scratch / JOB, {"task": task, "python_path": _python_path()})
+    (scratch / JOB).write_text(json.dumps({"task": task, "python_path": _python_path()}))
     if should_stop is not None and should_stop():
         raise Interrupted
     end = run_guarded(scratch, settings.limits, should_stop, deadline)
-    log_tail = _tail(scratch / LOG)
+    log_tail = _log_tail(scratch)
     if end.finding is not None:
         return Outcome(
             "failed",
@@ -174,9 +175,15 @@ def _outcome(
     return Outcome("ok", energy, forces, None, "", log_tail, tried, cost, adopted)
 
 
-def _tail(path: Path) -> str:
-    if not path.exists():
-        return ""
-    with path.open("rb") as stream:
-        stream.seek(max(0, path.stat().st_size - LOG_TAIL))
-        return stream.read().decode(errors="replace").strip()
+def _log_tail(scratch: Path) -> str:
+    """The end of what the engine printed, else of the latest log of its own."""
+    logs = [scratch / LOG, *sorted(scratch.glob("gpaw*.txt"), key=lambda path: path.stat().st_mtime)[-1:]]
+    for path in logs:
+        if not path.exists():
+            continue
+        with path.open("rb") as stream:
+            stream.seek(max(0, path.stat().st_size - LOG_TAIL))
+            text = stream.read().decode(errors="replace").strip()
+        if text:
+            return text
+    return ""

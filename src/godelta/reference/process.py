@@ -16,7 +16,7 @@ import psutil
 
 from godelta.reference.checks import Finding
 from godelta.reference.child import RANK_VARIABLES
-from godelta.reference.guard import GRACE
+from godelta.reference.guard import GRACE, LOG
 from godelta.reference.settings import Limits
 
 POLL = 0.2  # s between looks at the memory and at should_stop
@@ -90,18 +90,21 @@ def run_guarded(
 def _start(scratch: Path, limits: Limits) -> "subprocess.Popen[bytes]":
     environment = {name: value for name, value in os.environ.items() if name not in RANK_VARIABLES}
     environment |= dict.fromkeys(THREAD_VARIABLES, str(limits.threads))
-    return subprocess.Popen(
-        [sys.executable, "-P", "-m", "godelta.reference.guard", str(scratch), *limits.command_prefix],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-        env=environment,
-        cwd=scratch,
-    )
+    with (scratch / LOG).open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", "godelta.reference.guard", str(scratch), *limits.command_prefix],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            start_new_session=True,
+            env=environment,
+            cwd=scratch,
+        )
 
 
 def _has_ended(guard: "subprocess.Popen[bytes]", timeout: float) -> bool:
     """Wait for the guard's report, or for the end of the guard without one."""
+    assert guard.stdout is not None
     readable, _, _ = select.select([guard.stdout], [], [], timeout)
     return bool(readable)
 
@@ -124,7 +127,7 @@ def _finish(guard: "subprocess.Popen[bytes]", tree: "_Tree") -> dict[str, Any]:
 
 def _crash(report: dict[str, Any]) -> Finding | None:
     if not report:
-        return Finding("crashed", "the guard of the evaluation was killed from outside")
+        return Finding("crashed", "the process that guards the evaluation was killed or did not start")
     code = report["returncode"]
     if code == 0:
         return None
