@@ -86,13 +86,21 @@ class CampaignDocument(Document):
     campaign_id: str = Field(description="random hexadecimal id")
     name: str = Field(description="the user's name, unique in the database")
     config: dict[str, Any] = Field(description="the full configuration")
-    identity_hash: str = Field(description="hash of the keys that may not change on resume")
+    identity: dict[str, Any] = Field(description="the part of it that may not change on resume")
+    identity_hash: str = Field(description="hash of that part")
+    problem: ObjectId = Field(description="GridFS id of the packed search problem")
     versions: dict[str, str] = Field(description="versions of every package at the start")
     state: CampaignState = "created"
     reserved: tuple[str, ...] = Field((), description="keys of evaluations that are being paid for")
     spent: int = Field(0, ge=0, description="evaluations paid for, failed ones included, cache hits not")
+    finished_with: dict[str, Any] | None = Field(None, description="the configuration when it last finished")
     created_at: Time
     updated_at: Time
+
+    @property
+    def id(self) -> str:
+        """The campaign's id."""
+        return self.campaign_id
 
 
 class RoundDocument(Document):
@@ -104,6 +112,7 @@ class RoundDocument(Document):
     epoch: int = Field(0, ge=0, description="raised when the round is planned anew")
     state: RoundState = "planned"
     model_id: str | None = Field(None, description="Δ-model that drives the search; None without one")
+    next_model_id: str | None = Field(None, description="Δ-model for the chain's next round")
     seed: dict[str, Any] = Field(default_factory=dict, description="what the random numbers derive from")
     search_state: ObjectId | None = Field(None, description="GridFS id of walkers and generator state")
     progress: dict[str, Any] = Field(
@@ -178,27 +187,44 @@ class StructureDocument(Document):
         """The round that proposed the structure."""
         return RoundKey(self.campaign_id, self.chain, self.round)
 
+    @property
+    def id(self) -> str:
+        """The structure's id."""
+        return self.structure_id
+
     @classmethod
-    def from_atoms(
-        cls, atoms: Atoms, key: RoundKey, *, foundation_energy: float, model_energy: float, **fields: Any
-    ) -> Self:
-        """Describe a structure (Å) with its energies (eV); `fields` are further fields of the document."""
+    def from_atoms(cls, atoms: Atoms, *, campaign_id: str, **fields: Any) -> Self:
+        """Describe a structure (Å).
+
+        Parameters
+        ----------
+        atoms
+            The structure; of its constraints only FixAtoms can be kept.
+        campaign_id
+            The campaign.
+        fields
+            The fields that say where it comes from, and its energies (eV); at least chain, round,
+            foundation_energy and model_energy.
+
+        Raises
+        ------
+        TypeError
+            Where there is another constraint than FixAtoms.
+        pydantic.ValidationError
+            Where fields are missing or unknown, or a number is not finite.
+        """
         digest = structure_hash(atoms)
         return cls(
-            structure_id=structure_id(key.campaign_id, digest),
-            campaign_id=key.campaign_id,
-            chain=key.chain,
-            round=key.k,
+            structure_id=structure_id(campaign_id, digest),
+            campaign_id=campaign_id,
             structure_hash=digest,
-            formula=atoms.get_chemical_formula("hill"),
-            elements=tuple(sorted(set(atoms.get_chemical_symbols()))),
+            formula=atoms.symbols.get_chemical_formula("hill"),
+            elements=tuple(sorted(set(atoms.symbols))),
             numbers=tuple(atoms.numbers.tolist()),
             positions=tuple(map(tuple, atoms.positions.tolist())),
             cell=tuple(map(tuple, atoms.cell.array.tolist())),
             pbc=tuple(atoms.pbc.tolist()),
             fixed=_fixed_indices(atoms),
-            foundation_energy=float(foundation_energy),
-            model_energy=float(model_energy),
             **{"created_at": datetime.now(UTC), **fields},
         )
 
@@ -206,7 +232,7 @@ class StructureDocument(Document):
         """The structure as ase.Atoms (Å), with FixAtoms on the fixed atoms."""
         atoms = Atoms(numbers=self.numbers, positions=self.positions, cell=self.cell, pbc=self.pbc)
         if self.fixed:
-            atoms.set_constraint(FixAtoms(indices=list(self.fixed)))
+            atoms.set_constraint(FixAtoms(indices=list(self.fixed)))  # type: ignore[no-untyped-call]
         return atoms
 
     def sighting(self) -> Sighting:
@@ -234,7 +260,7 @@ class Attempt(BaseModel):
     reason: str | None = Field(None, description="kind of failure")
     message: str | None = None
     log_tail: str | None = None
-    cost: dict[str, float] = Field(default_factory=dict, description="e.g. wall_seconds, core_seconds")
+    cost: dict[str, float] = Field(default_factory=dict, description="wall_s, cpu_s, peak_rss_mb")
 
 
 class Lease(BaseModel):
@@ -276,7 +302,7 @@ class ModelDocument(Document):
     evaluation_ids: tuple[str, ...] = Field(description="training set, sorted")
     settings_digest: str
     hyperparameters: dict[str, Any] = Field(default_factory=dict)
-    errors: dict[str, Any] = Field(default_factory=dict, description="eV per atom unless the key says else")
+    metrics: dict[str, Any] = Field(default_factory=dict, description="errors of the fit; units in the keys")
     blob: ObjectId = Field(description="GridFS id")
     sha256: str = Field(description="of the blob")
     created_at: Time
@@ -350,5 +376,5 @@ def _fixed_indices(atoms: Atoms) -> tuple[int, ...]:
     for constraint in atoms.constraints:
         if not isinstance(constraint, FixAtoms):
             raise TypeError(f"only FixAtoms can be stored, not {type(constraint).__name__}")
-        indices.update(int(index) for index in constraint.get_indices())
+        indices.update(int(index) for index in constraint.index)
     return tuple(sorted(indices))

@@ -1,19 +1,19 @@
 """Rounds and their state changes: every write is a compare-and-set on epoch and state."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, get_args
 
 from bson import ObjectId
-from gridfs.errors import NoFile
 from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
 from godelta.errors import GodeltaError
+from godelta.store.blobs import delete_blob, read_blob, save_blob
 from godelta.store.database import Raw, Store, Superseded
 from godelta.store.documents import RoundDocument, RoundKey, RoundState
 
 ROUND_STATES: tuple[RoundState, ...] = get_args(RoundState)
-_WRITABLE = frozenset({"selection", "statistics", "model_id"})
+_WRITABLE = frozenset({"selection", "statistics", "model_id", "next_model_id"})
 
 
 def plan_round(
@@ -59,30 +59,46 @@ def rounds_of(store: Store, campaign_id: str, chain: int | None = None) -> list[
     return [RoundDocument.from_mongo(raw) for raw in cursor]
 
 
+def last_round(store: Store, campaign_id: str, chain: int) -> RoundDocument | None:
+    """The chain's latest round, None before its first."""
+    raw = store.rounds.find_one({"campaign_id": campaign_id, "chain": chain}, sort=[("k", -1)])
+    return None if raw is None else RoundDocument.from_mongo(raw)
+
+
 def change_state(
-    store: Store, key: RoundKey, epoch: int, expected: RoundState, new: RoundState, **fields: Any
+    store: Store,
+    key: RoundKey,
+    epoch: int,
+    expected: RoundState | Collection[RoundState],
+    new: RoundState,
+    **fields: Any,
 ) -> RoundDocument:
     """Move a round on, and write fields with it, if epoch and state are as expected.
 
     Parameters
     ----------
+    expected
+        The state, or the states, in which this is allowed.
     fields
-        Any of selection, statistics and model_id.
+        Any of selection, statistics, model_id and next_model_id.
 
     Raises
     ------
     ValueError
-        Where the new state comes before the expected one.
+        Where the new state comes before an expected one.
     Superseded
         Where the round has another epoch or state.
     """
-    if ROUND_STATES.index(new) < ROUND_STATES.index(expected):
-        raise ValueError(f"a round never goes back from {expected} to {new}")
+    allowed = [expected] if isinstance(expected, str) else list(expected)
+    if any(ROUND_STATES.index(new) < ROUND_STATES.index(state) for state in allowed):
+        raise ValueError(f"a round never goes back from one of {allowed} to {new}")
     if not fields.keys() <= _WRITABLE:
         raise ValueError(f"not fields of a change of state: {sorted(fields.keys() - _WRITABLE)}")
     update = {"$set": {"state": new, **fields}, "$currentDate": {"changed_at": True}}
     raw = store.rounds.find_one_and_update(
-        {**key.query(), "epoch": epoch, "state": expected}, update, return_document=ReturnDocument.AFTER
+        {**key.query(), "epoch": epoch, "state": {"$in": allowed}},
+        update,
+        return_document=ReturnDocument.AFTER,
     )
     return RoundDocument.from_mongo(_matched(raw, key, epoch))
 
@@ -125,17 +141,15 @@ def save_search_state(
     Superseded
         Where epoch or state have changed; nothing of the round is touched then.
     """
-    blob_id = store.blobs.upload_from_stream(
-        f"search/{key}", blob, metadata={"kind": "search", **key.query(), "epoch": epoch}
-    )
+    blob_id = save_blob(store, f"search/{key}", blob, kind="search", **key.query(), epoch=epoch)
     before = store.rounds.find_one_and_update(
         {**key.query(), "epoch": epoch, "state": "searching"},
         {"$set": {"search_state": blob_id, "progress": dict(progress)}},
         return_document=ReturnDocument.BEFORE,
     )
     if before is None:
-        store.blobs.delete(blob_id)
-    _delete_blob(store, _matched(before, key, epoch)["search_state"])
+        delete_blob(store, blob_id)
+    delete_blob(store, _matched(before, key, epoch)["search_state"])
 
 
 def load_search_state(store: Store, key: RoundKey) -> bytes | None:
@@ -145,13 +159,13 @@ def load_search_state(store: Store, key: RoundKey) -> bytes | None:
         blob_id = get_round(store, key).search_state
         if blob_id is None:
             return None
-        try:
-            return store.blobs.open_download_stream(blob_id).read()
-        except NoFile as error:
-            # A newer state may have replaced it between the two reads; twice the same is a loss.
-            if blob_id == seen:
-                raise GodeltaError("the saved walkers of a round are missing", where=str(key)) from error
-            seen = blob_id
+        blob = read_blob(store, blob_id)
+        if blob is not None:
+            return blob
+        # A newer state may have replaced it between the two reads; twice the same is a loss.
+        if blob_id == seen:
+            raise GodeltaError("the saved walkers of a round are missing", where=str(key))
+        seen = blob_id
 
 
 def add_timings(store: Store, key: RoundKey, **seconds: float) -> None:
@@ -166,13 +180,3 @@ def _matched(raw: Raw | None, key: RoundKey, epoch: int) -> Raw:
     if raw is None:
         raise Superseded(f"the round is no longer in the expected state of epoch {epoch}", where=str(key))
     return raw
-
-
-def _delete_blob(store: Store, blob_id: ObjectId | None) -> None:
-    if blob_id is None:
-        return
-    try:
-        store.blobs.delete(blob_id)
-    except NoFile:
-        # Another process of the same epoch has deleted it: the aim is reached.
-        return

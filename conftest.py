@@ -1,0 +1,27 @@
+"""Fixtures of every test: a real MongoDB server, and an empty database per test."""
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from godelta.store.database import Store, connect
+from godelta.store.mongod import PrivateMongod
+
+
+@pytest.fixture(scope="session")
+def mongod_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URI of a private server that lives as long as the test session."""
+    server = PrivateMongod(tmp_path_factory.mktemp("mongod"))
+    yield server.start()
+    server.stop()
+
+
+@pytest.fixture
+def store(mongod_uri: str) -> Iterator[Store]:
+    """An empty database with its indexes, dropped after the test."""
+    store = connect(mongod_uri, f"test_{uuid.uuid4().hex[:12]}", timeout_ms=20_000)
+    store.ensure_indexes()
+    yield store
+    store.db.client.drop_database(store.db.name)
+    store.close()

@@ -1,0 +1,235 @@
+"""Campaigns: created once per name, their state, and a budget that is never overspent."""
+
+import secrets
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from pymongo import ReturnDocument
+from pymongo.errors import DuplicateKeyError
+
+from godelta.errors import GodeltaError, InputError
+from godelta.store.blobs import delete_blob, read_blob, save_blob
+from godelta.store.database import Raw, Store
+from godelta.store.documents import CampaignDocument, CampaignState
+
+
+def create_campaign(
+    store: Store,
+    *,
+    name: str,
+    config: Mapping[str, Any],
+    identity: Mapping[str, Any],
+    identity_hash: str,
+    problem: bytes,
+    versions: Mapping[str, str],
+) -> CampaignDocument:
+    """Create a campaign, or find the one of this name again and give it the new adjustable settings.
+
+    Parameters
+    ----------
+    name
+        The user's name for it.
+    config
+        The whole configuration, plain JSON values.
+    identity, identity_hash
+        The part of it that decides the results, and its hash; the rest is adjustable.
+    problem
+        The packed search problem.
+    versions
+        Versions of the packages at the start.
+
+    Raises
+    ------
+    InputError
+        Where the name belongs to a campaign with another identity.
+    """
+    if store.campaigns.count_documents({"name": name}, limit=1):
+        return _resume(store, name, config, identity, identity_hash)
+    now = store.now()
+    blob = save_blob(store, f"problem/{name}", problem, kind="problem")
+    document = CampaignDocument(
+        campaign_id=secrets.token_hex(12),
+        name=name,
+        config=dict(config),
+        identity=dict(identity),
+        identity_hash=identity_hash,
+        versions=dict(versions),
+        problem=blob,
+        created_at=now,
+        updated_at=now,
+    )
+    try:
+        store.campaigns.insert_one(document.to_mongo())
+    except DuplicateKeyError:
+        # Another process created it a moment ago.
+        delete_blob(store, blob)
+        return _resume(store, name, config, identity, identity_hash)
+    return document
+
+
+def find_campaign(store: Store, name_or_id: str) -> CampaignDocument | None:
+    """The campaign with this name or id, None where there is none; a name goes first."""
+    for field in ("name", "campaign_id"):
+        raw = store.campaigns.find_one({field: name_or_id})
+        if raw is not None:
+            return CampaignDocument.from_mongo(raw)
+    return None
+
+
+def get_campaign(store: Store, name_or_id: str) -> CampaignDocument:
+    """The campaign with this name or id.
+
+    Raises
+    ------
+    InputError
+        Where there is none; the message names those that there are.
+    """
+    found = find_campaign(store, name_or_id)
+    if found is None:
+        names = [raw["name"] for raw in store.campaigns.find({}, {"name": 1}).sort("name", 1).limit(10)]
+        raise InputError(
+            f"there is no campaign {name_or_id!r}",
+            where=store.db.name,
+            mend=f"there are: {', '.join(names)}" if names else "the database holds no campaign yet",
+        )
+    return found
+
+
+def list_campaigns(store: Store) -> list[CampaignDocument]:
+    """All campaigns, the oldest first."""
+    return [CampaignDocument.from_mongo(raw) for raw in store.campaigns.find().sort("created_at", 1)]
+
+
+def load_problem(store: Store, campaign_id: str) -> bytes:
+    """The packed search problem of a campaign.
+
+    Raises
+    ------
+    GodeltaError
+        Where it is missing or damaged.
+    """
+    campaign = get_campaign(store, campaign_id)
+    problem = read_blob(store, campaign.problem)
+    if problem is None:
+        raise GodeltaError("the campaign's search problem is missing in the database", where=campaign.name)
+    return problem
+
+
+def set_state(
+    store: Store,
+    campaign_id: str,
+    expected: CampaignState | Collection[CampaignState],
+    new: CampaignState,
+) -> bool:
+    """Change the state if it is as expected; whether it was."""
+    allowed = [expected] if isinstance(expected, str) else list(expected)
+    update: Raw = {"state": new, "updated_at": "$$NOW"}
+    if new == "finished":
+        update["finished_with"] = "$config"
+    result = store.campaigns.update_one(
+        {"campaign_id": campaign_id, "state": {"$in": allowed}}, [{"$set": update}]
+    )
+    return result.matched_count == 1
+
+
+def reopen(store: Store, campaign_id: str) -> bool:
+    """Take up a finished campaign whose adjustable settings have changed since; whether they have."""
+    result = store.campaigns.update_one(
+        {
+            "campaign_id": campaign_id,
+            "state": "finished",
+            "$expr": {"$ne": ["$config", "$finished_with"]},
+        },
+        {"$set": {"state": "paused"}, "$currentDate": {"updated_at": True}},
+    )
+    return result.matched_count == 1
+
+
+def reserve_evaluation(store: Store, campaign_id: str, limit: int, key: str) -> bool:
+    """Set one evaluation of the budget aside, unless reserved and spent ones reach the limit.
+
+    Reserving a key again is free: a worker that takes over from a dead one finds its reservation.
+
+    Parameters
+    ----------
+    limit
+        The campaign's budget of evaluations.
+    key
+        What the evaluation is known by: the structure's hash.
+    """
+    used = {"$add": ["$spent", {"$size": "$reserved"}]}
+    result = store.campaigns.update_one(
+        {
+            "campaign_id": campaign_id,
+            "$or": [{"reserved": key}, {"$expr": {"$lt": [used, limit]}}],
+        },
+        {"$addToSet": {"reserved": key}},
+    )
+    return result.matched_count == 1
+
+
+def settle_evaluation(store: Store, campaign_id: str, key: str) -> bool:
+    """Count a reserved evaluation as spent, good or failed; False where the key was not reserved.
+
+    Settling once more, after a crash, changes nothing.
+    """
+    result = store.campaigns.update_one(
+        {"campaign_id": campaign_id, "reserved": key}, {"$pull": {"reserved": key}, "$inc": {"spent": 1}}
+    )
+    return result.matched_count == 1
+
+
+def release_evaluation(store: Store, campaign_id: str, key: str) -> bool:
+    """Give a reservation back unspent; False where the key was not reserved."""
+    result = store.campaigns.update_one(
+        {"campaign_id": campaign_id, "reserved": key}, {"$pull": {"reserved": key}}
+    )
+    return result.matched_count == 1
+
+
+def evaluations_left(store: Store, campaign_id: str, limit: int) -> int:
+    """How many evaluations the budget has left; reserved ones count as used."""
+    campaign = get_campaign(store, campaign_id)
+    return max(0, limit - campaign.spent - len(campaign.reserved))
+
+
+def identity_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """The keys in which two nested mappings differ, one line each: dotted key: old -> new."""
+    before, after = dict(_flattened(old)), dict(_flattened(new))
+    absent = object()
+    return [
+        f"{key}: {_shown(before.get(key, absent), absent)} -> {_shown(after.get(key, absent), absent)}"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key, absent) != after.get(key, absent)
+    ]
+
+
+def _resume(
+    store: Store, name: str, config: Mapping[str, Any], identity: Mapping[str, Any], identity_hash: str
+) -> CampaignDocument:
+    raw = store.campaigns.find_one_and_update(
+        {"name": name, "identity_hash": identity_hash},
+        {"$set": {"config": dict(config)}, "$currentDate": {"updated_at": True}},
+        return_document=ReturnDocument.AFTER,
+    )
+    if raw is not None:
+        return CampaignDocument.from_mongo(raw)
+    changes = identity_changes(get_campaign(store, name).identity, identity)
+    lines = "".join(f"\n  {line}" for line in changes) or " in the way that they are hashed"
+    raise InputError(
+        f"the campaign {name!r} exists already, with other settings that decide its results:{lines}",
+        where=name,
+        mend="use another name for the new campaign, or restore these settings to go on with the old one",
+    )
+
+
+def _flattened(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping) and value:
+        for key, inner in value.items():
+            yield from _flattened(inner, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, value
+
+
+def _shown(value: Any, absent: object) -> str:
+    return "(absent)" if value is absent else repr(value)

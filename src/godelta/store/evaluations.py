@@ -1,0 +1,360 @@
+"""Evaluations: leased to one worker at a time, paid for once, shared by all campaigns.
+
+A lease carries a token that only ever grows: whoever holds an old one cannot commit. The server's
+clock decides when a lease ends.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from pymongo import ReturnDocument
+from pymongo.errors import DuplicateKeyError
+
+from godelta.arrays import FloatArray
+from godelta.store.database import Raw, Store, Superseded
+from godelta.store.documents import (
+    EvaluationDocument,
+    EvaluationState,
+    StructureDocument,
+    evaluation_id,
+)
+from godelta.store.structures import get_structures, selected_ids
+
+MAX_LOST = 3  # attempts in a row without a word, before a structure is no longer tried
+LOG_CHARACTERS = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to compute an evaluation, and to commit as long as nobody got a later token."""
+
+    structure_hash: str
+    reference_hash: str
+    token: int
+    owner: str
+    seconds: float
+    until: datetime
+
+    def query(self) -> Raw:
+        """The filter that finds the evaluation while the claim holds."""
+        return {
+            "structure_hash": self.structure_hash,
+            "reference_hash": self.reference_hash,
+            "state": "pending",
+            "token": self.token,
+            "lease.token": self.token,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The evaluation is done, well or badly; there is nothing to compute."""
+
+    evaluation: EvaluationDocument
+
+    @property
+    def status(self) -> EvaluationState:
+        """Either ok or failed."""
+        return self.evaluation.state
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """Somebody else computes it; nobody may before `until` (UTC)."""
+
+    until: datetime
+    owner: str
+
+
+def claim(
+    store: Store,
+    structure_hash: str,
+    reference_hash: str,
+    owner: str,
+    seconds: float,
+    *,
+    max_lost: int = MAX_LOST,
+) -> Claim | Stored | Busy:
+    """Ask to compute an evaluation.
+
+    Parameters
+    ----------
+    structure_hash, reference_hash
+        What is to be computed.
+    owner
+        Who asks: host, process, job.
+    seconds
+        Length of the lease.
+    max_lost
+        After so many attempts in a row whose lease ran out without a word, the evaluation becomes
+        failed with the reason `lost`: it kills its workers.
+    """
+    where = {"structure_hash": structure_hash, "reference_hash": reference_hash}
+    while True:
+        raw = store.evaluations.find_one(where)
+        if raw is None:
+            _insert_pending(store, structure_hash, reference_hash)
+        elif raw["state"] != "pending":
+            return Stored(EvaluationDocument.from_mongo(raw))
+        raw = store.evaluations.find_one_and_update(
+            where | {"state": "pending", "$expr": {"$lte": [{"$ifNull": ["$lease.until", None]}, "$$NOW"]}},
+            _lease(owner, seconds, max_lost),
+            return_document=ReturnDocument.AFTER,
+        )
+        if raw is not None and raw["state"] == "pending":
+            lease = raw["lease"]
+            return Claim(structure_hash, reference_hash, lease["token"], owner, seconds, lease["until"])
+        raw = store.evaluations.find_one(where)
+        if raw is not None and raw["lease"] is not None:
+            return Busy(raw["lease"]["until"], raw["lease"]["owner"])
+        # Committed or released between the two reads: look again.
+
+
+def commit_ok(
+    store: Store, claim: Claim, energy: float, forces: FloatArray, cost: Mapping[str, float] | None = None
+) -> None:
+    """Store energy (eV) and forces (n, 3) (eV/Å).
+
+    Raises
+    ------
+    Superseded
+        Where the claim no longer holds. Repeating a commit that went through is no error.
+    ValueError
+        Where a number is not finite.
+    """
+    array = np.asarray(forces, dtype=np.float64)
+    if not (np.isfinite(energy) and np.isfinite(array).all()):
+        raise ValueError("energy and forces have to be finite")
+    _commit(store, claim, "ok", {"energy": float(energy), "forces": array.tolist()}, {}, cost)
+
+
+def commit_failed(
+    store: Store,
+    claim: Claim,
+    reason: str,
+    message: str,
+    log_tail: str = "",
+    cost: Mapping[str, float] | None = None,
+) -> None:
+    """Store a failure: the kind, a sentence, and the end of the engine's log.
+
+    Raises
+    ------
+    Superseded
+        Where the claim no longer holds.
+    """
+    details = {"reason": reason, "message": message}
+    _commit(store, claim, "failed", details, details | {"log_tail": log_tail[-LOG_CHARACTERS:]}, cost)
+
+
+def prolong(store: Store, claim: Claim) -> Claim:
+    """Renew the lease for its length from now.
+
+    Raises
+    ------
+    Superseded
+        Where the claim no longer holds: stop computing.
+    """
+    raw = store.evaluations.find_one_and_update(
+        claim.query(),
+        [{"$set": {"lease.until": _from_now(claim.seconds)}}],
+        return_document=ReturnDocument.AFTER,
+    )
+    if raw is None:
+        raise _lost_claim(claim)
+    return replace(claim, until=raw["lease"]["until"])
+
+
+def release(store: Store, claim: Claim) -> None:
+    """Give the claim back without a result; the next one may start at once."""
+    store.evaluations.update_one(claim.query(), {"$set": {"lease": None}})
+
+
+def reopen_failed(store: Store, structure_hashes: Iterable[str], reference_hash: str) -> int:
+    """Allow failed evaluations to be tried again (an explicit restart); the number of them."""
+    result = store.evaluations.update_many(
+        {
+            "structure_hash": {"$in": list(structure_hashes)},
+            "reference_hash": reference_hash,
+            "state": "failed",
+        },
+        {"$set": {"state": "pending", "lost": 0, "reason": None, "message": None, "evaluated_at": None}},
+    )
+    return result.modified_count
+
+
+def training_set(
+    store: Store, campaign_id: str, reference_hash: str, chain: int | None = None
+) -> list[tuple[StructureDocument, EvaluationDocument]]:
+    """Good evaluations among the campaign's (or one chain's) selections, sorted by structure id."""
+    documents = get_structures(store, selected_ids(store, campaign_id, chain))
+    found = _evaluations(store, documents, reference_hash)
+    return [
+        (document, found[document.structure_hash])
+        for document in documents
+        if document.structure_hash in found and found[document.structure_hash].state == "ok"
+    ]
+
+
+def failed_hashes(store: Store, campaign_id: str, reference_hash: str) -> dict[str, str]:
+    """Structure hashes among the campaign's selections whose evaluation failed, with the reason."""
+    documents = get_structures(store, selected_ids(store, campaign_id))
+    return {
+        digest: evaluation.reason or ""
+        for digest, evaluation in _evaluations(store, documents, reference_hash).items()
+        if evaluation.state == "failed"
+    }
+
+
+def counts(store: Store, campaign_id: str, reference_hash: str) -> dict[EvaluationState, int]:
+    """How many of the campaign's selected structures are ok, failed, and still pending."""
+    documents = get_structures(store, selected_ids(store, campaign_id))
+    found = _evaluations(store, documents, reference_hash)
+    total: dict[EvaluationState, int] = {"ok": 0, "failed": 0, "pending": 0}
+    for document in documents:
+        evaluation = found.get(document.structure_hash)
+        total[evaluation.state if evaluation else "pending"] += 1
+    return total
+
+
+def history(store: Store, campaign_id: str, reference_hash: str) -> list[Raw]:
+    """The campaign's evaluations in the order in which they ended.
+
+    Returns
+    -------
+    list of dict
+        structure_id, chain, round, status (ok or failed), reason, energy (eV, None where failed),
+        foundation_energy, model_energy and uncertainty (eV, before the evaluation), evaluated_at.
+    """
+    rows: list[Raw] = []
+    documents = get_structures(store, selected_ids(store, campaign_id))
+    found = _evaluations(store, documents, reference_hash)
+    for document in documents:
+        evaluation = found.get(document.structure_hash)
+        if evaluation is None or evaluation.state == "pending":
+            continue
+        rows.append(
+            {
+                "structure_id": document.structure_id,
+                "chain": document.chain,
+                "round": document.round,
+                "status": evaluation.state,
+                "reason": evaluation.reason,
+                "energy": evaluation.energy,
+                "foundation_energy": document.foundation_energy,
+                "model_energy": document.model_energy,
+                "uncertainty": document.uncertainty,
+                "evaluated_at": evaluation.evaluated_at,
+            }
+        )
+    return sorted(rows, key=lambda row: (row["evaluated_at"], row["structure_id"]))
+
+
+def _evaluations(
+    store: Store, documents: list[StructureDocument], reference_hash: str
+) -> dict[str, EvaluationDocument]:
+    hashes = [document.structure_hash for document in documents]
+    cursor = store.evaluations.find({"structure_hash": {"$in": hashes}, "reference_hash": reference_hash})
+    return {raw["structure_hash"]: EvaluationDocument.from_mongo(raw) for raw in cursor}
+
+
+def _insert_pending(store: Store, structure_hash: str, reference_hash: str) -> None:
+    document = EvaluationDocument(
+        evaluation_id=evaluation_id(structure_hash, reference_hash),
+        structure_hash=structure_hash,
+        reference_hash=reference_hash,
+        created_at=store.now(),
+    )
+    try:
+        store.evaluations.insert_one(document.to_mongo())
+    except DuplicateKeyError:
+        # Another worker was first; both go on to ask for the lease.
+        return
+
+
+def _from_now(seconds: float) -> Raw:
+    return {"$add": ["$$NOW", round(seconds * 1000)]}
+
+
+def _lease(owner: str, seconds: float, max_lost: int) -> list[Raw]:
+    """The update that gives a lease; a lease that ran out becomes an attempt that was lost."""
+    lapsed = {"$ne": [{"$ifNull": ["$lease", None]}, None]}
+    attempt: Raw = {
+        "token": "$lease.token",
+        "owner": "$lease.owner",
+        "outcome": "lost",
+        "started_at": "$lease.started_at",
+        "ended_at": "$$NOW",
+        "reason": "lost",
+        "message": "the lease ran out without a word from the worker",
+        "log_tail": None,
+        "cost": {},
+    }
+    count_lost: Raw = {
+        "attempts": {"$cond": [lapsed, {"$concatArrays": ["$attempts", [attempt]]}, "$attempts"]},
+        "lost": {"$cond": [lapsed, {"$add": ["$lost", 1]}, "$lost"]},
+    }
+    hopeless = {"$gte": ["$lost", max_lost]}
+    lease = {
+        "token": {"$add": ["$token", 1]},
+        "owner": {"$literal": owner},
+        "started_at": "$$NOW",
+        "until": _from_now(seconds),
+    }
+    decide: Raw = {
+        "state": {"$cond": [hopeless, "failed", "pending"]},
+        "reason": {"$cond": [hopeless, "lost", None]},
+        "message": {"$cond": [hopeless, "every attempt ended without a word: it kills its workers", None]},
+        "evaluated_at": {"$cond": [hopeless, "$$NOW", None]},
+        "lease": {"$cond": [hopeless, None, lease]},
+        "token": {"$cond": [hopeless, "$token", {"$add": ["$token", 1]}]},
+    }
+    return [{"$set": count_lost}, {"$set": decide}]
+
+
+def _commit(
+    store: Store,
+    claim: Claim,
+    state: EvaluationState,
+    result: Mapping[str, Any],
+    details: Mapping[str, Any],
+    cost: Mapping[str, float] | None,
+) -> None:
+    spent = {name: float(value) for name, value in (cost or {}).items()}
+    attempt = {
+        "token": claim.token,
+        "owner": {"$literal": claim.owner},
+        "outcome": state,
+        "started_at": "$lease.started_at",
+        "ended_at": "$$NOW",
+        "cost": {"$literal": spent},
+        # Text from outside may begin with a dollar sign.
+        **{name: {"$literal": details.get(name)} for name in ("reason", "message", "log_tail")},
+    }
+    update: Raw = {
+        "state": state,
+        "attempts": {"$concatArrays": ["$attempts", [attempt]]},
+        "lease": None,
+        "lost": 0,
+        "cost": {"$literal": spent},
+        "evaluated_at": "$$NOW",
+        **{name: {"$literal": value} for name, value in result.items()},
+    }
+    if store.evaluations.update_one(claim.query(), [{"$set": update}]).matched_count:
+        return
+    done = store.evaluations.find_one(
+        {
+            "structure_hash": claim.structure_hash,
+            "reference_hash": claim.reference_hash,
+            "attempts": {"$elemMatch": {"token": claim.token, "outcome": state}},
+        }
+    )
+    if done is None:
+        raise _lost_claim(claim)
+
+
+def _lost_claim(claim: Claim) -> Superseded:
+    return Superseded(f"the lease {claim.token} no longer holds", where=claim.structure_hash)

@@ -1,0 +1,125 @@
+"""Trained Δ-models: a document and a verified blob each."""
+
+import hashlib
+import uuid
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pymongo.errors import DuplicateKeyError
+
+from godelta.errors import GodeltaError
+from godelta.store.blobs import delete_blob, read_blob, save_blob
+from godelta.store.database import Store
+from godelta.store.documents import ModelDocument
+
+_NAMESPACE = uuid.UUID("6f2a1c52-53f0-5a0e-9d8e-0c4a7e1b7d11")
+
+
+def model_id_for(campaign_id: str, evaluation_ids: Iterable[str], settings_digest: str) -> str:
+    """Id of the model that these evaluations and settings give, in whatever order they come."""
+    parts = [campaign_id, settings_digest, *sorted(evaluation_ids)]
+    return str(uuid.uuid5(_NAMESPACE, "\n".join(parts)))
+
+
+def exists(store: Store, model_id: str) -> bool:
+    """Whether the model is stored."""
+    return store.models.count_documents({"model_id": model_id}, limit=1) == 1
+
+
+def get_model(store: Store, model_id: str) -> ModelDocument:
+    """The document of a model.
+
+    Raises
+    ------
+    GodeltaError
+        Where there is none with this id.
+    """
+    raw = store.models.find_one({"model_id": model_id})
+    if raw is None:
+        raise GodeltaError("there is no such model", where=model_id)
+    return ModelDocument.from_mongo(raw)
+
+
+def save_model(
+    store: Store,
+    campaign_id: str,
+    evaluation_ids: Iterable[str],
+    settings_digest: str,
+    blob: bytes,
+    *,
+    hyperparameters: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, Any] | None = None,
+) -> ModelDocument:
+    """Store a trained model; the one that is there already, if whole, is returned as it is.
+
+    Parameters
+    ----------
+    evaluation_ids
+        What identifies the training set, in any order.
+    settings_digest
+        Digest of the settings of the Δ-model.
+    blob
+        The model's arrays.
+    hyperparameters, metrics
+        For people and plots; units in the keys.
+    """
+    ids = tuple(sorted(evaluation_ids))
+    model_id = model_id_for(campaign_id, ids, settings_digest)
+    raw = store.models.find_one({"model_id": model_id})
+    if raw is not None and _whole_blob(store, ModelDocument.from_mongo(raw)) is not None:
+        return ModelDocument.from_mongo(raw)
+    # Blob first, document after: a document never points to a blob that is not complete.
+    blob_id = save_blob(store, f"model/{model_id}", blob, kind="model", campaign_id=campaign_id)
+    document = ModelDocument(
+        model_id=model_id,
+        campaign_id=campaign_id,
+        evaluation_ids=ids,
+        settings_digest=settings_digest,
+        hyperparameters=dict(hyperparameters or {}),
+        metrics=dict(metrics or {}),
+        blob=blob_id,
+        sha256=hashlib.sha256(blob).hexdigest(),
+        created_at=store.now(),
+    )
+    if raw is not None:
+        damaged = {"model_id": model_id, "blob": raw["blob"]}
+        if store.models.replace_one(damaged, document.to_mongo()).matched_count:
+            delete_blob(store, raw["blob"])
+            return document
+    else:
+        try:
+            store.models.insert_one(document.to_mongo())
+            return document
+        except DuplicateKeyError:
+            # Another process stored the same model a moment ago: theirs holds, ours goes below.
+            pass
+    delete_blob(store, blob_id)
+    return get_model(store, model_id)
+
+
+def load_model(store: Store, model_id: str) -> bytes:
+    """The model's arrays, verified.
+
+    Raises
+    ------
+    GodeltaError
+        Where there is no such model, or its blob is missing or damaged.
+    """
+    blob = _whole_blob(store, get_model(store, model_id))
+    if blob is None:
+        raise GodeltaError(
+            "the arrays of this model are missing or damaged in the database",
+            where=model_id,
+            mend="train it again: its evaluations are kept",
+        )
+    return blob
+
+
+def _whole_blob(store: Store, document: ModelDocument) -> bytes | None:
+    try:
+        blob = read_blob(store, document.blob)
+    except GodeltaError:
+        return None
+    if blob is None or hashlib.sha256(blob).hexdigest() != document.sha256:
+        return None
+    return blob
