@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ase import Atoms
+
 from godelta.arrays import FloatArray
 from godelta.foundation.base import Potential
 from godelta.search.relax import Relaxed, relax
@@ -25,12 +27,15 @@ def relax_proposals(
     proposals: Sequence[Proposal], potential: Potential, settings: RelaxSettings, problem: SearchProblem
 ) -> list[Relaxed]:
     """Relax all proposals in one batch."""
-    structures = []
-    for proposal in proposals:
-        atoms = problem.structure(proposal.positions[problem.n_template :])
-        atoms.positions[:] = proposal.positions  # template atoms that are not fixed have moved too
-        structures.append(atoms)
+    structures = [structure_at(problem, proposal.positions) for proposal in proposals]
     return relax(structures, potential, settings, problem)
+
+
+def structure_at(problem: SearchProblem, positions: FloatArray) -> Atoms:
+    """A structure of the problem at positions (N, 3) in Å of all its atoms."""
+    atoms = problem.structure(positions[problem.n_template :])
+    atoms.positions[:] = positions  # template atoms that are not fixed have moved too
+    return atoms
 
 
 def candidate(
@@ -55,7 +60,7 @@ def candidate(
 def summarise(
     iteration: int,
     relaxed: Sequence[Relaxed],
-    acceptance: tuple[float, ...] = (),
+    acceptance: tuple[float | None, ...] = (),
     swaps: tuple[bool | None, ...] = (),
 ) -> Statistics:
     """Statistics of one step."""

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from godelta.search.replica_exchange import ReplicaExchange
 from godelta.search.rss import RandomStructureSearch
 from godelta.search.settings import RSSSettings, SearchSettings
 from godelta.search.state import SearchMethod
@@ -12,4 +13,4 @@ def make_method(settings: SearchSettings, problem: SearchProblem) -> SearchMetho
     """The search method that the settings name, bound to a problem."""
     if isinstance(settings, RSSSettings):
         return RandomStructureSearch(settings, problem)
-    raise NotImplementedError
+    return ReplicaExchange(settings, problem)

@@ -1,8 +1,9 @@
 """Settings of the search methods."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from godelta.settings import Settings
 
@@ -37,8 +38,37 @@ class RSSSettings(Settings):
     selection: SelectionSettings = SelectionSettings()
 
 
+REX_PRESETS: dict[str, dict[str, Any]] = {
+    "default": {"relax": {"fmax": 0.025}},
+    "paper": {
+        "walkers": 10,
+        "iterations_per_round": 100,
+        "swap_every": 10,
+        "kT_min": 0.02,
+        "kT_max": 2.0,
+        "amplitude_min": 0.1,
+        "amplitude_max": 5.0,
+        "adaptive": True,
+        "relax": {"steps": 100, "fmax": 0.025},
+        "selection": {"choose": "random", "evaluations_per_round": 5},
+    },
+}
+
+
+def _filled(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """What was given, and the defaults of all other keys, level by level."""
+    values = {**defaults, **given}
+    for key, default in defaults.items():
+        if isinstance(default, Mapping) and isinstance(values[key], Mapping):
+            values[key] = _filled(values[key], default)
+    return values
+
+
 class REXSettings(Settings):
-    """Replica exchange (arXiv 2507.18485); kT in eV, amplitudes in Å."""
+    """Replica exchange; kT in eV, amplitudes in Å.
+
+    `preset: paper` sets what arXiv 2507.18485 used, where a key is not given.
+    """
 
     method: Literal["rex"] = "rex"
     preset: Literal["default", "paper"] = "default"
@@ -52,6 +82,22 @@ class REXSettings(Settings):
     adaptive: bool = Field(True, description="adapt each rung's amplitude to an acceptance of one half")
     relax: RelaxSettings = RelaxSettings(fmax=0.025)
     selection: SelectionSettings = SelectionSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _apply_preset(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        preset = data.get("preset", "default")
+        return _filled(data, REX_PRESETS[preset]) if preset in REX_PRESETS else data
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.kT_min >= self.kT_max:
+            raise ValueError(f"kT_min ({self.kT_min:g} eV) must be below kT_max ({self.kT_max:g} eV)")
+        if self.amplitude_min > self.amplitude_max:
+            raise ValueError("amplitude_min must not be above amplitude_max")
+        return self
 
 
 SearchSettings = Annotated[RSSSettings | REXSettings, Field(discriminator="method")]

@@ -43,8 +43,8 @@ class Statistics:
 
     `best_energy` [eV] is the lowest of the step's candidates, None if all were dropped. `dropped`
     counts reasons. `evaluations` counts structures evaluated by the potential, `calls` the batched
-    calls. `acceptance` has one value per rung (over the last 10 iterations), `swaps` one per pair of
-    neighbours (None where none was tried in this step); both are empty for methods without.
+    calls. `acceptance` has one value per rung (over the last 10 moves, None before the first), `swaps`
+    one per pair of neighbours in a step that tried them; both are empty for methods without.
     """
 
     iteration: int
@@ -52,7 +52,7 @@ class Statistics:
     dropped: dict[str, int]
     evaluations: int
     calls: int
-    acceptance: tuple[float, ...] = ()
+    acceptance: tuple[float | None, ...] = ()
     swaps: tuple[bool | None, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:

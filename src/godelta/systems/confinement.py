@@ -38,7 +38,7 @@ class Confinement:
     @cached_property
     def _inverse(self) -> FloatArray:
         # The pseudo-inverse serves both cases: a flat cell has no inverse.
-        return np.linalg.pinv(self.cell)
+        return np.asarray(np.linalg.pinv(self.cell), dtype=np.float64)
 
     def fractional(self, positions: FloatArray) -> FloatArray:
         """(n, dimensions) coordinates in units of the spanning vectors of (n, 3) positions in Å."""

@@ -1,0 +1,235 @@
+"""Replica exchange (REX): a ladder of Metropolis walkers on the model (arXiv 2507.18485)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from godelta.arrays import FloatArray, IntArray
+from godelta.foundation.base import Potential
+from godelta.search.generators import PlacementRule, random_positions
+from godelta.search.moves import rattle
+from godelta.search.proposals import Proposal, relax_proposals, structure_at, summarise
+from godelta.search.proposals import candidate as as_candidate
+from godelta.search.relax import Relaxed
+from godelta.search.rex_state import HISTORY, REXState, Walker
+from godelta.search.settings import REXSettings
+from godelta.search.state import Candidate, StepResult, chain_token, generator_state, restored_generator
+from godelta.systems.problem import SearchProblem
+
+Walkers = list[Walker | None]
+SHRINK, GROW = 0.99, 1.01
+AMPLITUDE_RANGE = (0.01, 5.0)  # Å
+
+
+def metropolis_probability(new: float, old: float, kT: float) -> float:
+    """Probability to accept a move from energy `old` to `new` [eV] at kT [eV]."""
+    return float(np.exp(min(0.0, -(new - old) / kT)))
+
+
+def swap_probability(energies: tuple[float, float], kTs: tuple[float, float]) -> float:
+    """Probability to exchange the structures of two rungs: min(1, exp[(b_i - b_j)(E_i - E_j)]), b = 1/kT.
+
+    It keeps the product of both Boltzmann distributions (Swendsen and Wang, Phys. Rev. Lett. 57,
+    2607 (1986)): always 1 where the colder rung holds the higher energy.
+    """
+    return float(np.exp(min(0.0, (1 / kTs[0] - 1 / kTs[1]) * (energies[0] - energies[1]))))
+
+
+@dataclass(frozen=True)
+class ReplicaExchange:
+    """Rungs of rising kT; all rattle, relax in one batch, and accept by Metropolis on model energies.
+
+    The top rung takes a fresh random structure every time. Every `swap_every` iterations one sweep,
+    from the coldest pair up, exchanges structures of neighbours; kT and amplitude stay with the
+    rung. An empty rung (at the start, or as long as its structures are dropped) takes random
+    structures too.
+    """
+
+    settings: REXSettings
+    problem: SearchProblem
+
+    @property
+    def ladder(self) -> FloatArray:
+        """(W,) kT of the rungs in eV, geometric, coldest first."""
+        s = self.settings
+        return np.geomspace(s.kT_min, s.kT_max, s.walkers)
+
+    def start(self, potential: Potential, rng: np.random.Generator) -> REXState:  # noqa: ARG002 (protocol)
+        """An empty ladder; the first iteration fills it with relaxed random structures."""
+        s = self.settings
+        return REXState(
+            token=chain_token(rng),
+            iteration=0,
+            done_in_round=0,
+            walkers=(None,) * s.walkers,
+            amplitudes=np.linspace(s.amplitude_min, s.amplitude_max, s.walkers),
+            history=np.full((s.walkers, HISTORY), -1, dtype=np.int64),
+            rng=generator_state(rng),
+        )
+
+    def step(self, state: REXState, potential: Potential) -> StepResult[REXState]:
+        """One iteration of all rungs at a fixed model."""
+        rng = restored_generator(state.rng)
+        iteration = state.iteration + 1
+        proposals = self._propose(state, rng)
+        relaxed = relax_proposals(proposals, potential, self.settings.relax, self.problem)
+        accepted = self._judge(state, relaxed, rng)
+        # Walkers kept from the round before are candidates of this one too, at its model.
+        kept = [w for w in self.walkers(state) if state.done_in_round == 0]
+        new = [
+            as_candidate(p, r, token=state.token, iteration=iteration, walker=k, accepted=accepted[k])
+            if r.dropped is None
+            else None
+            for k, (p, r) in enumerate(zip(proposals, relaxed, strict=True))
+        ]
+        walkers = [
+            _walker(c) if c is not None and c.accepted else old
+            for c, old in zip(new, state.walkers, strict=True)
+        ]
+        history = _recorded(state, accepted)
+        swaps = self._swap(walkers, rng) if iteration % self.settings.swap_every == 0 else ()
+        after = replace(
+            state,
+            iteration=iteration,
+            done_in_round=state.done_in_round + 1,
+            walkers=tuple(walkers),
+            amplitudes=self._adapted(state.amplitudes, history),
+            history=history,
+            rng=generator_state(rng),
+        )
+        statistics = summarise(iteration, relaxed, _acceptance(history), swaps)
+        return StepResult(after, kept + [c for c in new if c is not None], statistics)
+
+    def finished(self, state: REXState) -> bool:
+        """Whether the round's iterations are done."""
+        return state.done_in_round >= self.settings.iterations_per_round
+
+    def next_round(self, state: REXState, potential: Potential, rng: np.random.Generator) -> REXState:
+        """Begin a round: the walkers' energies are predicted anew, as the model has changed."""
+        held = [(k, w) for k, w in enumerate(state.walkers) if w is not None]
+        walkers: Walkers = [None] * len(state.walkers)
+        if held:
+            structures = [structure_at(self.problem, w.positions) for _, w in held]
+            batch = potential.evaluate(structures, uncertainty=True)
+            for row, (k, walker) in enumerate(held):
+                if np.isfinite(batch.energies[row]):
+                    walkers[k] = replace(
+                        walker,
+                        energy=float(batch.energies[row]),
+                        foundation_energy=float(batch.foundation_energies[row]),
+                        uncertainty=float(batch.uncertainties[row]),
+                    )
+        return replace(state, done_in_round=0, walkers=tuple(walkers), rng=generator_state(rng))
+
+    def walkers(self, state: REXState) -> list[Candidate]:
+        """The structures that the rungs hold, coldest first."""
+        return [
+            Candidate(
+                id=w.id,
+                atoms=structure_at(self.problem, w.positions),
+                energy=w.energy,
+                foundation_energy=w.foundation_energy,
+                uncertainty=w.uncertainty,
+                iteration=w.iteration,
+                walker=w.rung,
+                move=w.move,
+                parents=w.parents,
+                accepted=True,
+                converged=w.converged,
+            )
+            for w in state.walkers
+            if w is not None
+        ]
+
+    def load(self, blob: bytes) -> REXState:
+        """The state whose `to_bytes` gave these bytes.
+
+        Raises
+        ------
+        ValueError
+            If they are of another method, version, problem or number of walkers.
+        """
+        state = REXState.from_bytes(blob)
+        shape = (len(self.problem.moving), 3)
+        if len(state.walkers) != self.settings.walkers or any(
+            w is not None and w.positions.shape != shape for w in state.walkers
+        ):
+            raise ValueError("the stored state does not fit the search's walkers or atoms")
+        return state
+
+    def _propose(self, state: REXState, rng: np.random.Generator) -> list[Proposal]:
+        rule = PlacementRule(self.problem)
+        proposals = []
+        for k, walker in enumerate(state.walkers):
+            if walker is None or k == len(state.walkers) - 1:
+                proposals.append(Proposal(random_positions(rule, rng), "random", ()))
+            else:
+                positions = rattle(rule, walker.positions, float(state.amplitudes[k]), rng)
+                proposals.append(Proposal(positions, "rattle", (walker.id,)))
+        return proposals
+
+    def _judge(
+        self, state: REXState, relaxed: Sequence[Relaxed], rng: np.random.Generator
+    ) -> tuple[bool, ...]:
+        """Metropolis; a dropped structure is a rejection, an empty rung and the top one take all."""
+        draws = rng.random(len(relaxed))  # one per rung, whatever happens
+        top = len(relaxed) - 1
+        return tuple(
+            r.dropped is None
+            and (w is None or k == top or draw < metropolis_probability(r.energy, w.energy, kT))
+            for k, (r, w, draw, kT) in enumerate(zip(relaxed, state.walkers, draws, self.ladder, strict=True))
+        )
+
+    def _swap(self, walkers: Walkers, rng: np.random.Generator) -> tuple[bool | None, ...]:
+        """One sweep over neighbours, in place; None where a rung is empty."""
+        kT = self.ladder
+        done: list[bool | None] = []
+        for i, draw in enumerate(rng.random(len(walkers) - 1)):
+            low, high = walkers[i], walkers[i + 1]
+            if low is None or high is None:
+                done.append(None)
+                continue
+            swap = bool(draw < swap_probability((low.energy, high.energy), (kT[i], kT[i + 1])))
+            if swap:
+                walkers[i], walkers[i + 1] = high, low
+            done.append(swap)
+        return tuple(done)
+
+    def _adapted(self, amplitudes: FloatArray, history: IntArray) -> FloatArray:
+        """Amplitudes moved towards an acceptance of one half over the last 10 iterations."""
+        if not self.settings.adaptive:
+            return amplitudes
+        known = (history >= 0).all(axis=1)
+        factor = np.where(history.mean(axis=1) < 0.5, SHRINK, GROW)
+        return np.asarray(np.where(known, np.clip(amplitudes * factor, *AMPLITUDE_RANGE), amplitudes))
+
+
+def _walker(candidate: Candidate) -> Walker:
+    return Walker(
+        positions=candidate.atoms.positions.copy(),
+        energy=candidate.energy,
+        foundation_energy=candidate.foundation_energy,
+        uncertainty=candidate.uncertainty,
+        id=candidate.id,
+        iteration=candidate.iteration,
+        rung=candidate.walker,
+        move=candidate.move,
+        parents=candidate.parents,
+        converged=candidate.converged,
+    )
+
+
+def _recorded(state: REXState, accepted: tuple[bool, ...]) -> IntArray:
+    """History with the last iteration; filling an empty rung says nothing about its amplitude."""
+    history = state.history.copy()
+    rattled = np.array([w is not None for w in state.walkers])
+    rattled[-1] = False
+    history[rattled, :-1] = history[rattled, 1:]
+    history[rattled, -1] = np.array(accepted, dtype=np.int64)[rattled]
+    return history
+
+
+def _acceptance(history: IntArray) -> tuple[float | None, ...]:
+    """Per rung over the last 10 iterations; None for the top rung and before the first move."""
+    return tuple(float((row == 1).sum() / (row >= 0).sum()) if (row >= 0).any() else None for row in history)
