@@ -1,14 +1,31 @@
 """Settings of the Δ-model."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from godelta.settings import Settings
 
+# `paper` is the descriptor of arXiv 2507.18485, AGOX's default weighting (m = 2) included.
 SOAP_PRESETS: dict[str, dict[str, float | int]] = {
-    "paper": {"r_cut": 7.0, "n_max": 3, "l_max": 2, "sigma": 1.0},
-    "accurate": {"r_cut": 6.0, "n_max": 6, "l_max": 4, "sigma": 0.5},
+    "paper": {"r_cut": 7.0, "n_max": 3, "l_max": 2, "sigma": 1.0, "weighting_power": 2.0},
+    "accurate": {"r_cut": 6.0, "n_max": 6, "l_max": 4, "sigma": 0.5, "weighting_power": 2.0},
+}
+
+# `paper`: one kernel, amplitude 1 eV, length scale 40 and noise 0.01 sqrt(n_atoms) eV.
+DELTA_PRESETS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "paper": {
+        "soap": "paper",
+        "inducing_points": 1000,
+        "inducing_selection": "cur",
+        "hyperparameters": "fixed",
+        "length_scale": 40.0,
+        "noise": 1e-4,
+        "amplitude": 1.0,
+        "species_kernels": False,
+        "species_mean": False,
+    },
 }
 
 
@@ -21,27 +38,54 @@ class SOAPSettings(Settings):
     sigma: float = Field(1.0, gt=0.05, description="width of the atomic Gaussians, Å")
     weighting_power: float = Field(2.0, ge=1.0, description="m of w(r) = [1 + 2u³ - 3u²]^m, u = r/r_cut")
 
+    @classmethod
+    def preset(cls, name: str) -> "SOAPSettings":
+        """The named preset; raises ValueError for an unknown name."""
+        if name not in SOAP_PRESETS:
+            raise ValueError(f"unknown SOAP preset {name!r}; choose from {', '.join(SOAP_PRESETS)}")
+        return cls.model_validate(SOAP_PRESETS[name])
+
 
 class DeltaSettings(Settings):
     """Settings of the Δ-model: a sparse GP on local SOAP.
 
     `preset: paper` keeps the choices of arXiv 2507.18485: one kernel for all species, CUR inducing
-    points, one constant mean, length scale 40, noise 0.01 sqrt(n_atoms) eV.
+    points, one constant mean, amplitude 1 eV, length scale 40, noise 0.01 sqrt(n_atoms) eV. A preset
+    changes the defaults only: keys that are given keep their values.
     """
 
     preset: Literal["default", "paper"] = "default"
     descriptor: Literal["soap"] = "soap"
-    soap: SOAPSettings = SOAPSettings()
+    soap: SOAPSettings = Field(SOAPSettings(), description="preset `paper` or `accurate`, or a mapping")
     inducing_points: int = Field(1000, ge=1, le=20000)
     inducing_selection: Literal["fps", "cur"] = "fps"
     hyperparameters: Literal["marginal_likelihood", "fixed"] = "marginal_likelihood"
-    length_scale: float | None = Field(None, gt=0, description="used when fixed; feature units")
+    length_scale: float | None = Field(
+        None, gt=0, description="used when fixed, feature units; none: twice the median feature distance"
+    )
     noise: float = Field(
         1e-4,
         gt=0,
         description="relative noise variance lambda when fixed: variance of structure A is s² lambda n_A",
     )
+    amplitude: float | None = Field(
+        None, gt=0, description="prior standard deviation s when fixed, eV per atom; none: from the data"
+    )
     species_kernels: bool = Field(True, description="atoms of different species do not correlate")
     species_mean: bool = Field(True, description="one prior mean per species, else one constant per atom")
     energy_window: float = Field(5.0, gt=0, description="eV above the best; residuals beyond it count softly")
     seed: int = Field(0, ge=0, description="seed of sub-sampling in the choice of inducing points")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _apply_preset(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        preset = values.get("preset", "default")
+        defaults = DELTA_PRESETS.get(preset, {}) if isinstance(preset, str) else {}
+        return {**defaults, **values}
+
+    @field_validator("soap", mode="before")
+    @classmethod
+    def _soap_by_name(cls, value: Any) -> Any:
+        return SOAPSettings.preset(value) if isinstance(value, str) else value

@@ -1,0 +1,274 @@
+"""Sparse (DTC) Gaussian process on residual energies, as a scikit-learn style estimator.
+
+Equations: Quiñonero-Candela & Rasmussen, JMLR 6, 1939 (2005), for energies that are sums over atoms:
+
+    k_M(x)_m = sum_i k(p_i, z_m),  K_MM = L L^T,  d_A² = n_A (noise factor)_A,  t = (y - C mu)/d
+    G = diag(1/d) K_NM L^-T,  B = G G^T + lambda I = L_B L_B^T,  W = L_B^-1 G L^-1,  alpha = W^T L_B^-1 t
+    mean = C mu + k_M . alpha,   variance = s² [sum_ij k(p_i, p_j) - |W k_M|²]
+
+The prior mean's uncertainty is part of the kernel: the numbers of atoms are further columns of K_NM, with
+prior variance (s_mu/s)². mu is only a robust guess of where that prior is centred.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, RegressorMixin
+
+from godelta.arrays import BoolArray, FloatArray
+from godelta.delta import regression
+from godelta.delta.inducing import choose_inducing, median_distance
+from godelta.delta.local_kernel import BlockValues, Environments, LocalKernel
+from godelta.delta.settings import DeltaSettings
+
+_NOISES = np.geomspace(regression.NOISE_FLOOR, 1.0, 26)
+_LENGTH_FACTORS = (1.0, 1.5, 2.0, 3.0, 5.0, 8.0)
+_MEAN_SCALE = 1.0  # eV per atom: least prior deviation of the mean
+_MEAN_RATIO_MAX = 1e4  # (s_mu/s)²: beyond it round-off reaches the smallest noise
+_WINDOW_NOISE = 0.02  # noise deviation per eV outside the window, at s = 0.1 eV and lambda = 1e-4
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """What a prediction needs besides the kernel.
+
+    mean: mu (c,) in eV per atom, c = species or 1. mean_scale: s_mu/s. amplitude: s in eV per atom.
+    weights: alpha (M + c,). projection: W (rank, M + c).
+    """
+
+    mean: FloatArray
+    mean_scale: float
+    amplitude: float
+    noise: float
+    weights: FloatArray
+    projection: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnostics:
+    """Leave-one-out errors inside the energy window; None where fewer than two structures allow none.
+
+    loo_rmse, loo_rmse_per_atom in eV; loo_z: root mean square of error over predicted deviation.
+    """
+
+    n_structures: int
+    n_inside: int
+    log_evidence: float
+    loo_rmse: float | None
+    loo_rmse_per_atom: float | None
+    loo_z: float | None
+
+
+class SparseGP(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    """Gaussian process regression of summed local energies.
+
+    X are `Environments`, one per structure; y energies in eV. Works with scikit-learn's clone, cross
+    validation and metrics (its check_estimator does not apply: X are no rows of a matrix).
+
+    Parameters
+    ----------
+    n_species
+        Number of species that `Environments.kinds` counts.
+    settings
+        Δ-model settings; the descriptor's part is not used here.
+
+    Attributes
+    ----------
+    kernel_, rows_, posterior_, diagnostics_, log_evidence_
+        Set by `fit`: kernel with inducing points, kernel rows (N, M), posterior, errors.
+    """
+
+    def __init__(self, n_species: int, settings: DeltaSettings | None = None) -> None:
+        self.n_species = n_species
+        self.settings = settings
+
+    def fit(self, X: Sequence[Environments], y: FloatArray, excess: FloatArray | None = None) -> Self:
+        """Choose inducing points and hyper-parameters, and fit.
+
+        Parameters
+        ----------
+        X, y
+            N structures and their energies (N,) in eV.
+        excess
+            (N,) eV of each structure above the best one; those beyond the energy window count softly.
+        """
+        settings = self._settings
+        rng = np.random.default_rng(settings.seed)
+        groups = self._groups(X)
+        inducing = tuple(choose_inducing(groups, settings.inducing_points, settings.inducing_selection, rng))
+        median = median_distance(groups, rng)
+        if settings.hyperparameters == "fixed":
+            lengths = [settings.length_scale or 2.0 * median]
+        else:
+            lengths = [median * factor for factor in _LENGTH_FACTORS]
+        counts = self.counts(X)
+        best: tuple[float, LocalKernel, FloatArray] | None = None
+        for length in lengths:
+            kernel = LocalKernel(inducing, length)
+            rows = kernel.rows(list(X))
+            evidence = self._problem(kernel, rows, counts, y, excess).hyperparameters(settings).log_evidence
+            if best is None or evidence > best[0]:
+                best = (evidence, kernel, rows)
+        assert best is not None  # there is always a length
+        return self.fit_rows(best[1], best[2], counts, y, excess)
+
+    def fit_rows(
+        self,
+        kernel: LocalKernel,
+        rows: FloatArray,
+        counts: FloatArray,
+        y: FloatArray,
+        excess: FloatArray | None = None,
+    ) -> Self:
+        """Fit with given inducing points, length scale and kernel rows (N, M); only s and lambda change."""
+        problem = self._problem(kernel, rows, counts, y, excess)
+        chosen = problem.hyperparameters(self._settings)
+        solution = regression.solve(problem.G, problem.t, chosen.noise)
+        extended = np.vstack([solution.weights[None, :], solution.projection])
+        extended = kernel.unwhiten(extended)
+        self.kernel_, self.rows_ = kernel, rows
+        self.posterior_ = Posterior(
+            mean=problem.mean,
+            mean_scale=problem.mean_scale,
+            amplitude=chosen.amplitude,
+            noise=chosen.noise,
+            weights=extended[0].copy(),
+            projection=extended[1:].copy(),
+        )
+        self.diagnostics_ = problem.diagnose(solution, chosen)
+        return self
+
+    def predict(
+        self, X: Sequence[Environments], return_std: bool = False
+    ) -> FloatArray | tuple[FloatArray, FloatArray]:
+        """Energies (N,) in eV and, on request, their standard deviations (N,) in eV."""
+        results = [energy_and_deviation(self.kernel_, self.posterior_, x, self.counts([x])[0]) for x in X]
+        energies, deviations = (np.array(column) for column in zip(*results, strict=True))
+        return (energies, deviations) if return_std else energies
+
+    def counts(self, X: Sequence[Environments]) -> FloatArray:
+        """(N, c) numbers of atoms that the prior mean multiplies: by species, or all of them."""
+        by_species = np.array([np.bincount(x.kinds, minlength=self.n_species) for x in X], dtype=np.float64)
+        return by_species if self._settings.species_mean else by_species.sum(axis=1, keepdims=True)
+
+    @property
+    def _settings(self) -> DeltaSettings:
+        return self.settings if self.settings is not None else DeltaSettings()
+
+    def _groups(self, X: Sequence[Environments]) -> list[FloatArray]:
+        features = np.concatenate([x.features for x in X])
+        if not self._settings.species_kernels:
+            return [features]
+        kinds = np.concatenate([x.kinds for x in X])
+        return [features[kinds == k] for k in range(self.n_species)]
+
+    def _problem(
+        self,
+        kernel: LocalKernel,
+        rows: FloatArray,
+        counts: FloatArray,
+        y: FloatArray,
+        excess: FloatArray | None,
+    ) -> "_Problem":
+        settings = self._settings
+        outside, mean = _outside_window(counts, y, excess, settings.energy_window)
+        residual = y - counts @ mean
+        window = settings.energy_window
+        compressed = np.sign(residual) * window * (1.0 + np.log(np.maximum(np.abs(residual) / window, 1.0)))
+        far = (outside > 0) & (np.abs(residual) > window)
+        residual = np.where(far, compressed, residual)
+        atoms = counts.sum(axis=1)
+        scale = regression.PRIOR_AMPLITUDE**2 * 1e-4
+        d = np.sqrt(atoms + (_WINDOW_NOISE * outside) ** 2 / scale)
+        reference = settings.amplitude or regression.PRIOR_AMPLITUDE
+        ratio = (max(_MEAN_SCALE, float(np.abs(mean).max())) / reference) ** 2
+        mean_scale = float(np.sqrt(min(max(ratio, 1.0), _MEAN_RATIO_MAX)))
+        G = kernel.whiten(np.hstack([rows, mean_scale * counts])) / d[:, None]
+        return _Problem(G, residual / d, d, atoms, outside == 0, mean, mean_scale)
+
+
+@dataclass(frozen=True, slots=True)
+class _Problem:
+    """The regression in whitened coordinates; hyper-parameters are those of structures `inside`."""
+
+    G: FloatArray
+    t: FloatArray
+    d: FloatArray
+    atoms: FloatArray
+    inside: BoolArray
+    mean: FloatArray
+    mean_scale: float
+
+    def hyperparameters(self, settings: DeltaSettings) -> regression.Hyperparameters:
+        fixed = settings.hyperparameters == "fixed"
+        noises = np.array([max(settings.noise, regression.NOISE_FLOOR)]) if fixed else _NOISES
+        amplitude = settings.amplitude if fixed else None
+        spectrum = regression.spectrum(self.G[self.inside])
+        return regression.fit_hyperparameters(spectrum, self.t[self.inside], noises, amplitude)
+
+    def diagnose(self, solution: regression.Solution, chosen: regression.Hyperparameters) -> Diagnostics:
+        n_inside = int(self.inside.sum())
+        if n_inside < 2:
+            return Diagnostics(len(self.t), n_inside, chosen.log_evidence, None, None, None)
+        errors = (solution.loo_residuals * self.d)[self.inside]
+        z = solution.loo_residuals / (chosen.amplitude * np.sqrt(solution.loo_variances))
+        return Diagnostics(
+            n_structures=len(self.t),
+            n_inside=n_inside,
+            log_evidence=chosen.log_evidence,
+            loo_rmse=float(np.sqrt(np.mean(errors**2))),
+            loo_rmse_per_atom=float(np.sqrt(np.mean((errors / self.atoms[self.inside]) ** 2))),
+            loo_z=float(np.sqrt(np.mean(z[self.inside] ** 2))),
+        )
+
+
+def _outside_window(
+    counts: FloatArray, y: FloatArray, excess: FloatArray | None, window: float
+) -> tuple[FloatArray, FloatArray]:
+    """How far structures lie outside the energy window (N,) in eV, and the prior mean mu (c,).
+
+    A structure is outside when its energy is too far above the best, or when its residual is that far
+    above the usual one of its composition: the foundation has a hole there, and "at least this high" is
+    all that a search has to know. Deep residuals are never outside: they may be the minimum.
+    """
+    above = np.zeros(len(y)) if excess is None else np.maximum(excess - window, 0.0)
+    compositions, group = np.unique(counts, axis=0, return_inverse=True)
+    group = group.reshape(-1)
+    usual = np.empty(len(compositions))
+    for k in range(len(compositions)):
+        members = (group == k) & (above == 0)
+        chosen = y[members] if members.any() else y[group == k]
+        usual[k] = np.sort(chosen)[(len(chosen) - 1) // 2]  # lower median: outliers are high
+    mean = np.asarray(np.linalg.lstsq(compositions, usual, rcond=1e-10)[0], dtype=np.float64)
+    above = np.maximum(above, np.maximum(y - usual[group] - window, 0.0))
+    return above, mean
+
+
+def deviation(
+    kernel: LocalKernel, posterior: Posterior, values: list[BlockValues], counts: FloatArray
+) -> tuple[float, FloatArray, list[FloatArray]]:
+    """Standard deviation [eV], W^T W k_M (M,), and the matrices k(p_i, p_j) of one structure."""
+    scaled = posterior.mean_scale * counts
+    row = np.concatenate([kernel.row(values), scaled])
+    prior, matrices = kernel.self_values(values)
+    seen = posterior.projection @ row
+    relative = max(prior + float(scaled @ scaled - seen @ seen), 1e-12)
+    explained = seen @ posterior.projection
+    return posterior.amplitude * float(np.sqrt(relative)), explained[: kernel.size], matrices
+
+
+def energy_and_deviation(
+    kernel: LocalKernel, posterior: Posterior, environments: Environments, counts: FloatArray
+) -> tuple[float, float]:
+    """Mean and standard deviation [eV] of one structure; counts (c,) as in `SparseGP.counts`."""
+    values = kernel.values(environments)
+    energy = mean_energy(posterior, counts) + float(kernel.row(values) @ posterior.weights[: kernel.size])
+    return energy, deviation(kernel, posterior, values, counts)[0]
+
+
+def mean_energy(posterior: Posterior, counts: FloatArray) -> float:
+    """Part of the energy [eV] that depends on the numbers of atoms only: prior mean and its correction."""
+    extra = posterior.weights[len(posterior.weights) - len(counts) :]
+    return float(counts @ (posterior.mean + posterior.mean_scale * extra))

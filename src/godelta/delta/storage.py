@@ -1,0 +1,91 @@
+"""Trained Δ-models as bytes: npz with a JSON header; nothing in them is ever executed."""
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from godelta.arrays import pack_arrays, unpack_arrays
+from godelta.delta.local_kernel import LocalKernel
+from godelta.delta.settings import DeltaSettings
+from godelta.delta.sparse_gp import Diagnostics, Posterior
+from godelta.delta.training import TrainingSet
+from godelta.errors import GodeltaError
+
+if TYPE_CHECKING:
+    from godelta.delta.model import Correction
+
+SCHEMA_VERSION = 1
+
+
+def correction_to_bytes(correction: "Correction") -> bytes:
+    """Pack a correction: numbers and settings in JSON, arrays in float64 without loss."""
+    header = {
+        "schema_version": SCHEMA_VERSION,
+        "settings": correction.settings.model_dump(mode="json"),
+        "species": correction.species,
+        "selected_environments": correction.selected_environments,
+        "length_scale": correction.kernel.length_scale,
+        "blocks": len(correction.kernel.inducing),
+        "mean_scale": correction.posterior.mean_scale,
+        "amplitude": correction.posterior.amplitude,
+        "noise": correction.posterior.noise,
+        "diagnostics": asdict(correction.diagnostics),
+    }
+    arrays = {
+        "header": np.frombuffer(json.dumps(header).encode(), dtype=np.uint8),
+        "ids": np.array(correction.training.ids, dtype=np.str_),
+        "counts": correction.training.counts,
+        "reference_energies": correction.training.reference_energies,
+        "foundation_energies": correction.training.foundation_energies,
+        "rows": correction.rows,
+        "mean": correction.posterior.mean,
+        "weights": correction.posterior.weights,
+        "projection": correction.posterior.projection,
+    }
+    arrays.update({f"inducing_{k}": points for k, points in enumerate(correction.kernel.inducing)})
+    return pack_arrays(arrays)
+
+
+def correction_from_bytes(blob: bytes) -> "Correction":
+    """Unpack `correction_to_bytes`.
+
+    Raises
+    ------
+    GodeltaError
+        If the bytes were written by a newer version of godelta.
+    """
+    from godelta.delta.model import Correction
+
+    arrays = unpack_arrays(blob)
+    header = json.loads(arrays["header"].tobytes())
+    if header["schema_version"] > SCHEMA_VERSION:
+        raise GodeltaError(
+            f"the Δ-model has schema version {header['schema_version']}, this godelta reads {SCHEMA_VERSION}",
+            mend="upgrade godelta",
+        )
+    return Correction(
+        settings=DeltaSettings.model_validate(header["settings"]),
+        species=tuple(header["species"]),
+        training=TrainingSet(
+            ids=tuple(str(name) for name in arrays["ids"]),
+            counts=arrays["counts"],
+            reference_energies=arrays["reference_energies"],
+            foundation_energies=arrays["foundation_energies"],
+        ),
+        kernel=LocalKernel(
+            tuple(arrays[f"inducing_{k}"] for k in range(header["blocks"])), header["length_scale"]
+        ),
+        posterior=Posterior(
+            mean=arrays["mean"],
+            mean_scale=header["mean_scale"],
+            amplitude=header["amplitude"],
+            noise=header["noise"],
+            weights=arrays["weights"],
+            projection=arrays["projection"],
+        ),
+        diagnostics=Diagnostics(**header["diagnostics"]),
+        rows=arrays["rows"],
+        selected_environments=header["selected_environments"],
+    )
