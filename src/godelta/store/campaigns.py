@@ -13,13 +13,14 @@ from godelta.store.database import Raw, Store
 from godelta.store.documents import CampaignDocument, CampaignState
 
 
-def create_campaign(
+def create_campaign(  # noqa: PLR0913 - the parts of one document
     store: Store,
     *,
     name: str,
     config: Mapping[str, Any],
     identity: Mapping[str, Any],
     identity_hash: str,
+    reference_hash: str,
     problem: bytes,
     versions: Mapping[str, str],
 ) -> CampaignDocument:
@@ -33,6 +34,9 @@ def create_campaign(
         The whole configuration, plain JSON values.
     identity, identity_hash
         The part of it that decides the results, and its hash; the rest is adjustable.
+    reference_hash
+        The reference level; it belongs to the identity, since another version of an engine may give
+        other energies.
     problem
         The packed search problem.
     versions
@@ -43,28 +47,34 @@ def create_campaign(
     InputError
         Where the name belongs to a campaign with another identity.
     """
-    if store.campaigns.count_documents({"name": name}, limit=1):
-        return _resume(store, name, config, identity, identity_hash)
-    now = store.now()
-    blob = save_blob(store, f"problem/{name}", problem, kind="problem")
-    document = CampaignDocument(
-        campaign_id=secrets.token_hex(12),
-        name=name,
-        config=dict(config),
-        identity=dict(identity),
-        identity_hash=identity_hash,
-        versions=dict(versions),
-        problem=blob,
-        created_at=now,
-        updated_at=now,
+    if not store.campaigns.count_documents({"name": name}, limit=1):
+        now = store.now()
+        document = CampaignDocument(
+            campaign_id=secrets.token_hex(12),
+            name=name,
+            config=dict(config),
+            identity=dict(identity),
+            identity_hash=identity_hash,
+            reference_hash=reference_hash,
+            versions=dict(versions),
+            problem=save_blob(store, f"problem/{name}", problem, kind="problem"),
+            created_at=now,
+            updated_at=now,
+        )
+        try:
+            store.campaigns.insert_one(document.to_mongo())
+            return document
+        except DuplicateKeyError:
+            # Another process created it a moment ago.
+            delete_blob(store, document.problem)
+    raw = store.campaigns.find_one_and_update(
+        {"name": name, "identity_hash": identity_hash, "reference_hash": reference_hash},
+        {"$set": {"config": dict(config)}, "$currentDate": {"updated_at": True}},
+        return_document=ReturnDocument.AFTER,
     )
-    try:
-        store.campaigns.insert_one(document.to_mongo())
-    except DuplicateKeyError:
-        # Another process created it a moment ago.
-        delete_blob(store, blob)
-        return _resume(store, name, config, identity, identity_hash)
-    return document
+    if raw is not None:
+        return CampaignDocument.from_mongo(raw)
+    raise _identity_error(get_campaign(store, name), identity, reference_hash)
 
 
 def find_campaign(store: Store, name_or_id: str) -> CampaignDocument | None:
@@ -120,16 +130,26 @@ def set_state(
     campaign_id: str,
     expected: CampaignState | Collection[CampaignState],
     new: CampaignState,
+    *,
+    reason: str | None = None,
 ) -> bool:
-    """Change the state if it is as expected; whether it was."""
+    """Change the state if it is as expected; whether it was. `reason` says why a campaign failed."""
     allowed = [expected] if isinstance(expected, str) else list(expected)
-    update: Raw = {"state": new, "updated_at": "$$NOW"}
+    update: Raw = {"state": new, "updated_at": "$$NOW", "reason": {"$literal": reason}}
     if new == "finished":
         update["finished_with"] = "$config"
     result = store.campaigns.update_one(
         {"campaign_id": campaign_id, "state": {"$in": allowed}}, [{"$set": update}]
     )
     return result.matched_count == 1
+
+
+def add_time(store: Store, campaign_id: str, *, elapsed_s: float = 0.0, worker_s: float = 0.0) -> None:
+    """Add to the wall time during which the campaign was run, and to that of its workers."""
+    store.campaigns.update_one(
+        {"campaign_id": campaign_id},
+        {"$inc": {"elapsed_s": float(elapsed_s), "worker_s": float(worker_s)}},
+    )
 
 
 def reopen(store: Store, campaign_id: str) -> bool:
@@ -204,21 +224,14 @@ def identity_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str
     ]
 
 
-def _resume(
-    store: Store, name: str, config: Mapping[str, Any], identity: Mapping[str, Any], identity_hash: str
-) -> CampaignDocument:
-    raw = store.campaigns.find_one_and_update(
-        {"name": name, "identity_hash": identity_hash},
-        {"$set": {"config": dict(config)}, "$currentDate": {"updated_at": True}},
-        return_document=ReturnDocument.AFTER,
-    )
-    if raw is not None:
-        return CampaignDocument.from_mongo(raw)
-    changes = identity_changes(get_campaign(store, name).identity, identity)
-    lines = "".join(f"\n  {line}" for line in changes) or " in the way that they are hashed"
-    raise InputError(
-        f"the campaign {name!r} exists already, with other settings that decide its results:{lines}",
-        where=name,
+def _identity_error(old: CampaignDocument, identity: Mapping[str, Any], reference_hash: str) -> InputError:
+    changes = identity_changes(old.identity, identity)
+    if not any(line.startswith("reference.") for line in changes) and old.reference_hash != reference_hash:
+        changes.append("the version of the reference engine is another one")
+    lines = "".join(f"\n  {line}" for line in changes)
+    return InputError(
+        f"the campaign {old.name!r} exists already, with other settings that decide its results:{lines}",
+        where=old.name,
         mend="use another name for the new campaign, or restore these settings to go on with the old one",
     )
 

@@ -27,7 +27,7 @@ _INDEXES: tuple[tuple[str, tuple[str, ...], bool], ...] = (
     ("structures", ("sightings.chain", "sightings.round", "campaign_id"), False),
     ("structures", ("formula",), False),
     ("evaluations", ("structure_hash", "reference_hash"), True),
-    ("evaluations", ("state", "energy"), False),
+    ("evaluations", ("state", "energy_per_atom"), False),
     ("models", ("model_id",), True),
     ("models", ("campaign_id", "-created_at"), False),
     ("features", ("structure_id", "descriptor"), True),

@@ -88,11 +88,15 @@ class CampaignDocument(Document):
     config: dict[str, Any] = Field(description="the full configuration")
     identity: dict[str, Any] = Field(description="the part of it that may not change on resume")
     identity_hash: str = Field(description="hash of that part")
+    reference_hash: str = Field(description="engine, its version and every setting that changes a number")
     problem: ObjectId = Field(description="GridFS id of the packed search problem")
     versions: dict[str, str] = Field(description="versions of every package at the start")
     state: CampaignState = "created"
     reserved: tuple[str, ...] = Field((), description="keys of evaluations that are being paid for")
     spent: int = Field(0, ge=0, description="evaluations paid for, failed ones included, cache hits not")
+    reason: str | None = Field(None, description="why the campaign failed")
+    elapsed_s: float = Field(0.0, ge=0, description="wall time during which it was run")
+    worker_s: float = Field(0.0, ge=0, description="the same, summed over its workers")
     finished_with: dict[str, Any] | None = Field(None, description="the configuration when it last finished")
     created_at: Time
     updated_at: Time
@@ -111,6 +115,7 @@ class RoundDocument(Document):
     k: int = Field(ge=0, description="number of the round within its chain, from 0")
     epoch: int = Field(0, ge=0, description="raised when the round is planned anew")
     state: RoundState = "planned"
+    failures: int = Field(0, ge=0, description="times that a job of the round ended with an error")
     model_id: str | None = Field(None, description="Δ-model that drives the search; None without one")
     next_model_id: str | None = Field(None, description="Δ-model for the chain's next round")
     seed: dict[str, Any] = Field(default_factory=dict, description="what the random numbers derive from")
@@ -140,6 +145,7 @@ class Sighting(BaseModel):
     iteration: int = Field(ge=0)
     walker: int | None
     move: str
+    candidate_id: str
     parents: tuple[str, ...]
     accepted: bool
     foundation_energy: float = Field(description="eV")
@@ -159,7 +165,8 @@ class StructureDocument(Document):
     iteration: int = Field(0, ge=0, description="iteration of the search within the round")
     walker: int | None = Field(None, description="index of the walker, None where the method has none")
     move: str = Field("", description="what proposed the structure")
-    parents: tuple[str, ...] = Field((), description="structure ids")
+    candidate_id: str = Field("", description="the search's own name for it")
+    parents: tuple[str, ...] = Field((), description="candidate ids")
     accepted: bool = True
     structure_hash: str
     formula: str = Field(description="Hill order, all atoms")
@@ -232,7 +239,7 @@ class StructureDocument(Document):
         """The structure as ase.Atoms (Å), with FixAtoms on the fixed atoms."""
         atoms = Atoms(numbers=self.numbers, positions=self.positions, cell=self.cell, pbc=self.pbc)
         if self.fixed:
-            atoms.set_constraint(FixAtoms(indices=list(self.fixed)))  # type: ignore[no-untyped-call]
+            atoms.set_constraint(FixAtoms(indices=list(self.fixed)))
         return atoms
 
     def sighting(self) -> Sighting:
@@ -285,6 +292,7 @@ class EvaluationDocument(Document):
     lost: int = Field(0, ge=0, description="attempts in a row that ended without a word")
     lease: Lease | None = None
     energy: float | None = Field(None, description="eV")
+    energy_per_atom: float | None = Field(None, description="eV")
     forces: tuple[Vector, ...] | None = Field(None, description="eV/Å")
     reason: str | None = Field(None, description="kind of failure")
     message: str | None = None
@@ -351,8 +359,8 @@ def hill_formula(text: str) -> str:
     """
     try:
         formula = Formula(text)
-        if not text.strip() or any(symbol not in atomic_numbers for symbol in formula.count()):
-            raise ValueError("unknown element")
+        if not formula.count() or any(symbol not in atomic_numbers for symbol in formula.count()):
+            raise ValueError("no or unknown elements")
     except ValueError as error:
         raise InputError(f"{text!r} is not a chemical formula ({error})", mend="for example Ag8S4") from error
     return formula.format("hill")

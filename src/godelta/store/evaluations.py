@@ -14,6 +14,7 @@ from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
 from godelta.arrays import FloatArray
+from godelta.errors import GodeltaError
 from godelta.store.database import Raw, Store, Superseded
 from godelta.store.documents import (
     EvaluationDocument,
@@ -113,6 +114,20 @@ def claim(
         # Committed or released between the two reads: look again.
 
 
+def get_evaluation(store: Store, structure_hash: str, reference_hash: str) -> EvaluationDocument:
+    """The evaluation of a structure, whatever its state.
+
+    Raises
+    ------
+    GodeltaError
+        Where nobody has asked for it yet.
+    """
+    raw = store.evaluations.find_one({"structure_hash": structure_hash, "reference_hash": reference_hash})
+    if raw is None:
+        raise GodeltaError("the structure has no evaluation at this reference level", where=structure_hash)
+    return EvaluationDocument.from_mongo(raw)
+
+
 def commit_ok(
     store: Store, claim: Claim, energy: float, forces: FloatArray, cost: Mapping[str, float] | None = None
 ) -> None:
@@ -123,12 +138,19 @@ def commit_ok(
     Superseded
         Where the claim no longer holds. Repeating a commit that went through is no error.
     ValueError
-        Where a number is not finite.
+        Where a number is not finite, or forces are not (n, 3).
     """
     array = np.asarray(forces, dtype=np.float64)
+    if array.ndim != 2 or array.shape[1] != 3 or len(array) == 0:
+        raise ValueError(f"forces have the shape {array.shape}, not (n, 3)")
     if not (np.isfinite(energy) and np.isfinite(array).all()):
         raise ValueError("energy and forces have to be finite")
-    _commit(store, claim, "ok", {"energy": float(energy), "forces": array.tolist()}, {}, cost)
+    result = {
+        "energy": float(energy),
+        "energy_per_atom": float(energy) / len(array),
+        "forces": array.tolist(),
+    }
+    _commit(store, claim, "ok", result, {}, cost)
 
 
 def commit_failed(
@@ -227,29 +249,27 @@ def history(store: Store, campaign_id: str, reference_hash: str) -> list[Raw]:
     -------
     list of dict
         structure_id, chain, round, status (ok or failed), reason, energy (eV, None where failed),
-        foundation_energy, model_energy and uncertainty (eV, before the evaluation), evaluated_at.
+        foundation_energy, model_energy and uncertainty (eV, before the evaluation; the uncertainty is
+        None where there was no Δ), evaluated_at.
     """
-    rows: list[Raw] = []
     documents = get_structures(store, selected_ids(store, campaign_id))
     found = _evaluations(store, documents, reference_hash)
-    for document in documents:
-        evaluation = found.get(document.structure_hash)
-        if evaluation is None or evaluation.state == "pending":
-            continue
-        rows.append(
-            {
-                "structure_id": document.structure_id,
-                "chain": document.chain,
-                "round": document.round,
-                "status": evaluation.state,
-                "reason": evaluation.reason,
-                "energy": evaluation.energy,
-                "foundation_energy": document.foundation_energy,
-                "model_energy": document.model_energy,
-                "uncertainty": document.uncertainty,
-                "evaluated_at": evaluation.evaluated_at,
-            }
-        )
+    rows: list[Raw] = [
+        {
+            "structure_id": document.structure_id,
+            "chain": document.chain,
+            "round": document.round,
+            "status": evaluation.state,
+            "reason": evaluation.reason,
+            "energy": evaluation.energy,
+            "foundation_energy": document.foundation_energy,
+            "model_energy": document.model_energy,
+            "uncertainty": document.uncertainty,
+            "evaluated_at": evaluation.evaluated_at,
+        }
+        for document in documents
+        if (evaluation := found.get(document.structure_hash)) and evaluation.state != "pending"
+    ]
     return sorted(rows, key=lambda row: (row["evaluated_at"], row["structure_id"]))
 
 

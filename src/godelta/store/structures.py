@@ -11,10 +11,11 @@ from godelta.store.database import Raw, Store
 from godelta.store.documents import RoundKey, StructureDocument, hill_formula, known_element
 
 _DUPLICATE_KEY = 11000
-_ROW = (
+_FROM_STRUCTURE = (
     "structure_id", "campaign_id", "formula", "foundation_energy", "model_energy", "uncertainty",
     "chain", "round",
 )  # fmt: skip
+_FROM_EVALUATION = ("energy", "energy_per_atom", "evaluated_at", "reference_hash")
 
 
 def add_candidates(store: Store, documents: Sequence[StructureDocument]) -> None:
@@ -91,7 +92,8 @@ def best(store: Store, campaign_id: str, reference_hash: str, n: int = 10) -> li
     -------
     list of dict
         rank (from 1), structure_id, campaign_id, formula, energy [eV], energy_per_atom [eV],
-        foundation_energy, model_energy and uncertainty [eV], chain, round, evaluated_at.
+        foundation_energy, model_energy and uncertainty [eV], chain, round, evaluated_at,
+        reference_hash.
     """
     pipeline: list[Raw] = [
         {"$match": {"structure_id": {"$in": selected_ids(store, campaign_id)}}},
@@ -116,13 +118,13 @@ def query(
     store: Store,
     *,
     formula: str | None = None,
-    elements: Iterable[str] = (),
+    elements: Iterable[str] | None = None,
     campaign: str | None = None,
     reference: str | None = None,
     max_energy: float | None = None,
     limit: int = 100,
 ) -> list[Raw]:
-    """Evaluated structures of all campaigns, lowest energy first.
+    """Evaluated structures of all campaigns, lowest energy per atom first.
 
     Parameters
     ----------
@@ -133,7 +135,7 @@ def query(
     campaign
         A campaign's name or id.
     reference
-        A reference hash, or the beginning of one.
+        An engine, an engine and its settings (gpaw-pbe), or the beginning of a reference hash.
     max_energy
         Highest energy, eV.
     limit
@@ -142,7 +144,7 @@ def query(
     Returns
     -------
     list of dict
-        The rows of `best`, with `campaign` (its name) and `reference_hash`.
+        The rows of `best`, with `campaign`: its name.
 
     Raises
     ------
@@ -151,13 +153,13 @@ def query(
     """
     evaluated: Raw = {"state": "ok"}
     if reference is not None:
-        evaluated["reference_hash"] = {"$gte": reference, "$lt": reference + "g"}
+        evaluated["reference_hash"] = {"$in": _reference_hashes(store, reference)}
     if max_energy is not None:
         evaluated["energy"] = {"$lte": max_energy}
     wanted: Raw = {}
     if formula is not None:
         wanted["structure.formula"] = hill_formula(formula)
-    symbols = [known_element(symbol) for symbol in elements]
+    symbols = [known_element(symbol.strip()) for symbol in elements or ()]
     if symbols:
         wanted["structure.elements"] = {"$all": symbols}
     if campaign is not None:
@@ -166,7 +168,7 @@ def query(
     # There are far fewer evaluations than structures, and their index has the order that is wanted.
     pipeline: list[Raw] = [
         {"$match": evaluated},
-        {"$sort": {"energy": 1, "structure_hash": 1}},
+        {"$sort": {"energy_per_atom": 1, "structure_hash": 1}},
         {
             "$lookup": {
                 "from": "structures",
@@ -186,20 +188,28 @@ def query(
                 "as": "campaign",
             }
         },
-        {
-            "$project": _projection("$", "$structure.")
-            | {"campaign": {"$first": "$campaign.name"}, "reference_hash": 1}
-        },
+        {"$project": _projection("$", "$structure.") | {"campaign": {"$first": "$campaign.name"}}},
     ]
     return [{"rank": rank, **row} for rank, row in enumerate(store.evaluations.aggregate(pipeline), 1)]
 
 
+def _reference_hashes(store: Store, reference: str) -> list[str]:
+    """Hashes of the reference levels of that name, or that begin so."""
+    engine, _, settings = reference.partition("-")
+    named: Raw = {"config.reference.engine": engine} | (
+        {"config.reference.settings": settings} if settings else {}
+    )
+    # "g" follows every hexadecimal digit.
+    prefix: Raw = {"reference_hash": {"$gte": reference, "$lt": f"{reference}g"}}
+    return [
+        *store.campaigns.distinct("reference_hash", named),
+        *store.evaluations.distinct("reference_hash", prefix),
+    ]
+
+
 def _projection(evaluation: str, structure: str) -> dict[str, Any]:
-    energy = f"{evaluation}energy"
     return {
         "_id": 0,
-        **{name: f"{structure}{name}" for name in _ROW},
-        "energy": energy,
-        "energy_per_atom": {"$divide": [energy, {"$size": f"{structure}numbers"}]},
-        "evaluated_at": f"{evaluation}evaluated_at",
+        **{name: f"{structure}{name}" for name in _FROM_STRUCTURE},
+        **{name: f"{evaluation}{name}" for name in _FROM_EVALUATION},
     }
