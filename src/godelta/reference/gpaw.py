@@ -38,8 +38,9 @@ def parameters(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def evaluate(task: Task) -> EngineResult:
-    """Energy (extrapolated to zero width) and forces; gpaw.txt is left in the working directory,
-    gpaw-2.txt from a second attempt.
+    """Energy (extrapolated to zero width) and forces.
+
+    gpaw.txt is left in the working directory, gpaw-2.txt by a second attempt.
 
     Raises
     ------

@@ -90,6 +90,9 @@ def run_guarded(
 def _start(scratch: Path, limits: Limits) -> "subprocess.Popen[bytes]":
     environment = {name: value for name, value in os.environ.items() if name not in RANK_VARIABLES}
     environment |= dict.fromkeys(THREAD_VARIABLES, str(limits.threads))
+    if "PYTHONPATH" in environment:  # relative entries would mean other directories in scratch
+        entries = environment["PYTHONPATH"].split(os.pathsep)
+        environment["PYTHONPATH"] = os.pathsep.join(str(Path(entry).absolute()) for entry in entries)
     with (scratch / LOG).open("ab") as log:
         return subprocess.Popen(
             [sys.executable, "-P", "-m", "godelta.reference.guard", str(scratch), *limits.command_prefix],
@@ -117,9 +120,9 @@ def _finish(guard: "subprocess.Popen[bytes]", tree: "_Tree") -> dict[str, Any]:
     except subprocess.TimeoutExpired:
         output = b""
     if guard.poll() != 0 or not output:
-        tree.kill()
         guard.kill()
         guard.wait()
+        tree.sweep()
         return {}
     report: dict[str, Any] = json.loads(output)
     return report
@@ -163,14 +166,43 @@ class _Tree:
         return total
 
     def kill(self) -> None:
-        for process in {*self._descendants(), *self._processes}:
-            try:
-                process.kill()
-            except psutil.NoSuchProcess:
-                continue
+        _kill({*self._descendants(), *self._processes})
+
+    def sweep(self) -> None:
+        """After the guard's own violent end: whatever was seen, or is left of its session."""
+        end = time.monotonic() + GRACE
+        while (left := self._left()) and time.monotonic() < end:
+            _kill(left)
+            psutil.wait_procs(left, timeout=0.2)
+
+    def _left(self) -> set[psutil.Process]:
+        session = {process for process in psutil.process_iter() if _session(process.pid) == self._guard}
+        return {process for process in session.union(self._processes) if _is_alive(process)}
 
     def _descendants(self) -> list[psutil.Process]:
         try:
             return psutil.Process(self._guard).children(recursive=True)
         except psutil.NoSuchProcess:
             return []
+
+
+def _kill(processes: set[psutil.Process]) -> None:
+    for process in processes:
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _session(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except (ProcessLookupError, PermissionError):
+        return None
