@@ -14,9 +14,9 @@ def _tblite(require):
 
 
 def test_units_are_those_of_ase():
-    assert xtb.BOHR == units.Bohr
-    assert xtb.HARTREE == units.Hartree
-    assert xtb.BOLTZMANN == units.kB
+    assert units.Bohr == xtb.BOHR
+    assert units.Hartree == xtb.HARTREE
+    assert units.kB == xtb.BOLTZMANN
 
 
 @pytest.mark.parametrize("name", ["CO", "H2O", "NO"])
