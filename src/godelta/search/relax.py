@@ -8,11 +8,11 @@ from ase import Atoms
 
 from godelta.arrays import BoolArray, FloatArray
 from godelta.foundation.base import Potential
+from godelta.search.hessian import model_hessian
 from godelta.search.settings import RelaxSettings
 from godelta.systems.geometry import MinimumImage, radii_of
 from godelta.systems.problem import SearchProblem
 
-INITIAL_CURVATURE = 70.0  # eV/Å², the first guess of the Hessian (ASE's BFGS)
 MAX_FORCE = 1e4  # eV/Å; larger ones mean that the potential has left its senses
 MAX_FALL = 100.0  # eV per moving atom below the start; deeper is a hole in the potential
 COLLAPSED = 0.5  # a distance below this times the sum of covalent radii: atoms went through each other
@@ -66,10 +66,10 @@ class _Walker:
 
 def _update(hessian: FloatArray, dx: FloatArray, df: FloatArray) -> None:
     """BFGS update in place (Nocedal and Wright, eq. 6.19) with df the change of the forces."""
-    if np.abs(dx).max() < 1e-7:
-        return
     hdx = hessian @ dx
     a, b = dx @ df, dx @ hdx
+    if np.abs(dx).max() < 1e-7 or min(abs(a), abs(b)) < 1e-12:
+        return
     hessian -= np.outer(df, df) / a + np.outer(hdx, hdx) / b
 
 
@@ -83,18 +83,15 @@ def relax(
 ) -> list[Relaxed]:
     """Relax structures of a problem together, one batched evaluation per step on those not yet done.
 
-    Each structure has its own BFGS (that of ASE: eigenvalues of the Hessian made positive, steps
-    shortened to `max_step`) and its own end: the largest force on a moving atom, that of the
+    Each structure has its own BFGS (as ASE's: eigenvalues of the Hessian made positive, steps shortened
+    to `max_step`; but begun from a model Hessian) and its own end: the largest force on a moving atom, that of the
     confinement's smooth walls included, below `fmax`; or `steps` steps. The surface followed is
     E - kappa sigma. The last evaluation of a structure is that of the returned geometry.
-
-    Raises
-    ------
-    Nothing of its own: structures that explode come back with a reason in `dropped`.
+    Structures that explode come back with a reason in `dropped`.
     """
     moving = problem.moving
-    size = 3 * int(moving.sum())
-    walkers = [_Walker(atoms.copy(), np.eye(size) * INITIAL_CURVATURE) for atoms in structures]
+    image = MinimumImage.of(problem.template.cell.array, problem.template.pbc)
+    walkers = [_Walker(atoms.copy(), model_hessian(atoms, moving, image)) for atoms in structures]
     active = list(walkers)
     while active:
         batch = potential.evaluate([w.atoms for w in active], kappa=kappa, uncertainty=True)
@@ -105,7 +102,6 @@ def relax(
             walker.evaluations += 1
             _advance(walker, batch.forces[k], settings, problem)
         active = [w for w in active if w.dropped is None and not w.converged and w.evaluations == w.steps]
-    image = MinimumImage.of(problem.template.cell.array, problem.template.pbc)
     return [_finished(w, image, problem) for w in walkers]
 
 

