@@ -13,6 +13,7 @@ from godelta.systems.problem import SearchProblem
 CONTACT_MIN = 0.75  # no distance below this times the sum of covalent radii
 CONTACT_MAX = 1.25  # at least one distance below this times the sum of covalent radii
 TRIES = 100
+EARLY = 10
 RESTARTS = 200
 
 
@@ -62,6 +63,17 @@ class PlacementRule:
         ratio = self.image.distances(trials, others[which]) / (self.radii[which] + self.radii[atom])
         nearest = ratio.min(axis=1)
         return np.asarray(inside & (nearest > CONTACT_MIN) & (nearest < CONTACT_MAX), dtype=np.bool_)
+
+    def first_allowed(
+        self, trials: FloatArray, atom: int, others: FloatArray, which: BoolArray
+    ) -> FloatArray | None:
+        """The first of the trial positions (t, 3) that `allows` admits, if any."""
+        # Most often one of the first few will do: only then are the others looked at.
+        for part in (trials[:EARLY], trials[EARLY:]):
+            allowed = np.flatnonzero(self.allows(part, atom, others, which))
+            if len(allowed):
+                return np.asarray(part[allowed[0]])
+        return None
 
     def directions(self, rng: np.random.Generator, count: int) -> FloatArray:
         """(count, 3) unit vectors, uniform on the sphere, or on the circle of a flat confinement."""
@@ -114,10 +126,10 @@ def _try_random(rule: PlacementRule, rng: np.random.Generator) -> FloatArray | N
             trials = rule.folded(positions[anchors] + step)
         else:
             trials = problem.confinement.sample(rng, TRIES)
-        allowed = np.flatnonzero(rule.allows(trials, int(atom), positions, present))
-        if len(allowed) == 0:
+        place = rule.first_allowed(trials, int(atom), positions, present)
+        if place is None:
             return None
-        positions[atom] = trials[allowed[0]]
+        positions[atom] = place
         present[atom] = True
         done.append(int(atom))
     return positions

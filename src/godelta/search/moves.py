@@ -23,8 +23,8 @@ def rattle(
         length = amplitude * rng.random(TRIES) ** (1 / d)
         trials = rule.folded(new[atom] + length[:, None] * rule.directions(rng, TRIES))
         others[atom] = False
-        allowed = np.flatnonzero(rule.allows(trials, int(atom), new, others))
+        place = rule.first_allowed(trials, int(atom), new, others)
         others[atom] = True
-        if len(allowed):
-            new[atom] = trials[allowed[0]]
+        if place is not None:
+            new[atom] = place
     return new

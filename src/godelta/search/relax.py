@@ -84,9 +84,9 @@ def relax(
     """Relax structures of a problem together, one batched evaluation per step on those not yet done.
 
     Each structure has its own BFGS (as ASE's: eigenvalues of the Hessian made positive, steps shortened
-    to `max_step`; but begun from a model Hessian) and its own end: the largest force on a moving atom, that of the
-    confinement's smooth walls included, below `fmax`; or `steps` steps. The surface followed is
-    E - kappa sigma. The last evaluation of a structure is that of the returned geometry.
+    to `max_step`; but begun from a model Hessian) and its own end: the largest force on a moving atom,
+    that of the confinement's smooth walls included, below `fmax`; or `steps` steps. The surface
+    followed is E - kappa sigma. The last evaluation of a structure is that of the returned geometry.
     Structures that explode come back with a reason in `dropped`.
     """
     moving = problem.moving

@@ -26,6 +26,8 @@ def check_element(symbol: str) -> int:
     if 1 <= number <= LAST_ELEMENT:
         return int(number)
     near = [s for s in _SYMBOLS if s.lower() == symbol.lower()]
+    if not near and len(symbol) == 1:
+        near = [s for s in _SYMBOLS if s[0] == symbol][:4]  # AG2 reads as A and G2
     near = near or difflib.get_close_matches(symbol, _SYMBOLS, n=3, cutoff=0.5)
     near = near or [s for s in _SYMBOLS if s[0] == symbol[:1].upper()][:3]
     hint = f": did you mean {', '.join(near)}?" if near else ""
@@ -40,7 +42,7 @@ def parse_formula(text: str) -> IntArray:
     ValueError
         If the formula cannot be read, is empty, names an unknown element, or holds over 1000 atoms.
     """
-    example = "write element symbols and numbers, e.g. Ag8S4"
+    example = "write element symbols, capital letter first, and numbers, e.g. Ag8S4"
     compact = text.replace(" ", "")
     if not compact:
         raise ValueError(f"the formula is empty: {example}")
