@@ -3,9 +3,10 @@ VENV    := .venv
 PYTHON  := $(VENV)/bin/python
 STAMP   := $(VENV)/.installed
 SOURCES := pyproject.toml constraints.txt
+MARKERS ?= not slow
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: run test test-all lint types bench clean
+.PHONY: run test lint types gpaw bench clean
 .DEFAULT_GOAL := run
 
 $(STAMP): $(SOURCES)
@@ -19,11 +20,8 @@ run: $(STAMP)  ## find the best Ag4S2 cluster, in the workspace demo/
 	$(VENV)/bin/godelta init demo
 	$(VENV)/bin/godelta run demo/ag4s2.yaml --workspace demo
 
-test: $(STAMP)  ## everything but the tests marked slow
-	$(PYTHON) -m pytest -m "not slow"
-
-test-all: $(STAMP)  ## every test
-	$(PYTHON) -m pytest
+test: $(STAMP)  ## every test but the slow ones; MARKERS="" for all
+	$(PYTHON) -m pytest -m "$(MARKERS)"
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .
@@ -31,12 +29,17 @@ lint: $(STAMP)
 
 # Types and layers are checked on an ordinary install: an editable one hides half of the package.
 types: $(STAMP)
-	rm -rf build .venv-types
-	python3 -m venv --system-site-packages .venv-types
-	.ci/types .venv-types $(VENV)
+	rm -rf build .types
+	$(PYTHON) -m pip install --quiet --no-deps --target .types .
+	MYPYPATH=.types $(VENV)/bin/mypy -p godelta
+	PYTHONPATH=.types $(VENV)/bin/lint-imports
+
+gpaw: $(STAMP)  ## build serial GPAW; needs libxc-dev, libopenblas-dev and a C++ compiler
+	$(PYTHON) -c "import gpaw" 2>/dev/null || GPAW_CONFIG=$(CURDIR)/.ci/gpaw_siteconfig.py \
+		$(PYTHON) -m pip install --quiet -c constraints.txt gpaw gpaw-data
 
 bench: $(STAMP)
 	$(PYTHON) benchmarks/delta_cost.py
 
 clean:
-	rm -rf build .venv-types demo
+	rm -rf build .types demo

@@ -1,7 +1,5 @@
 """The configuration of a campaign, composed of the settings that each floor defines for itself."""
 
-import hashlib
-import json
 from typing import Any, Self
 
 from pydantic import Field, model_validator
@@ -10,7 +8,7 @@ from godelta.delta.settings import DeltaSettings
 from godelta.foundation.settings import CHGNetSettings, FoundationSettings
 from godelta.reference.settings import ReferenceSettings, XTBSettings
 from godelta.search.settings import REXSettings, SearchSettings
-from godelta.settings import Settings
+from godelta.settings import Settings, digest
 from godelta.systems.settings import ClusterSettings, SystemSettings
 
 IDENTITY_KEYS = ("system", "foundation", "delta", "search", "reference", "share", "seed")
@@ -59,4 +57,4 @@ class CampaignConfig(Settings):
 
     def identity_hash(self) -> str:
         """SHA-256 of `identity`."""
-        return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()
+        return digest(self.identity())

@@ -118,11 +118,7 @@ def _known_keys(loc: tuple[int | str, ...]) -> list[str]:
     annotation: Any = CampaignConfig
     for key in loc[:-1]:
         annotation = _member(annotation, key)
-    return [
-        name
-        for model in _models(annotation)
-        for name in model.model_fields
-    ]
+    return [name for model in _models(annotation) for name in model.model_fields]
 
 
 def _member(annotation: Any, key: int | str) -> Any:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -13,5 +14,9 @@ class Settings(BaseModel):
 
     def digest(self) -> str:
         """SHA-256 of the canonical JSON of all values: equal settings, equal digest."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return digest(self.model_dump(mode="json"))
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of the canonical JSON of a plain value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -49,9 +49,7 @@ class ASEFoundation:
         energies = np.empty(len(structures))
         forces = []
         for k, atoms in enumerate(structures):
-            bare = Atoms(
-                numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc
-            )
+            bare = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
             bare.calc = self._calculator
             forces.append(np.array(bare.get_forces(), dtype=np.float64))
             energies[k] = bare.get_potential_energy()

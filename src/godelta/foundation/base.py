@@ -34,7 +34,9 @@ class Foundation(Protocol):
     """A pretrained potential; structures always carry a cell, and are treated as 3-D periodic."""
 
     @property
-    def identity(self) -> FoundationIdentity: ...
+    def identity(self) -> FoundationIdentity:
+        """What has to be known to reproduce an energy."""
+        ...
 
     def evaluate(self, structures: Sequence[Atoms]) -> FoundationBatch:
         """Energies [eV] and forces [eV/Å] of the structures, in their order."""

@@ -78,7 +78,7 @@ class CHGNetFoundation:
             bond_basis_expansion=model.bond_basis_expansion,
             angle_basis_expansion=model.angle_basis_expansion,
         )
-        output = model._compute(batch)  # noqa: SLF001 - the public forward() detaches, or adds a second pass
+        output = model._compute(batch)
         energies = output["e"]
         with torch.no_grad():
             shift = model.composition_model(graphs) if model.composition_model is not None else 0.0
@@ -94,11 +94,13 @@ class CHGNetFoundation:
         return FoundationBatch(total, forces)
 
     def _graph(self, atoms: Atoms) -> "CrystalGraph":
-        from pymatgen.core import Lattice, Structure
+        from pymatgen.core.lattice import Lattice
+        from pymatgen.core.structure import Structure
 
         structure = Structure(
             Lattice(atoms.cell.array), atoms.numbers, atoms.positions, coords_are_cartesian=True
         )
         graph = self._model.graph_converter(structure)
         graph.lattice = graph.lattice.detach()  # no stress is wanted, so no gradient is either
-        return graph.to(self.settings.device)
+        moved: CrystalGraph = graph.to(self.settings.device)
+        return moved

@@ -1,0 +1,1 @@
+"""Example campaigns, and calculators that they use."""

@@ -1,0 +1,1 @@
+"""Templates of FireWorks and jobflow configuration files."""

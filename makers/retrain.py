@@ -1,0 +1,84 @@
+"""The retraining job: the Δ-model learns from every evaluation there is."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from jobflow import Maker, job
+
+from godelta.delta.model import train
+from godelta.makers.session import Session, current_session
+from godelta.reference.registry import reference_hash
+from godelta.store import evaluations, models, rounds
+from godelta.store.database import Superseded
+from godelta.store.documents import RoundKey
+
+
+@dataclass
+class RetrainMaker(Maker):
+    """Makes the job that retrains the Δ-model and closes the round."""
+
+    name: str = "retrain"
+
+    @job
+    def make(
+        self, campaign_id: str, chain: int, k: int, epoch: int, after: list[dict[str, Any]]
+    ) -> dict[str, Any]:
+        """Retrain on the evaluations that exist by now; `after` only orders the jobs."""
+        return run_retrain(current_session(), RoundKey(campaign_id, chain, k), epoch)
+
+
+def run_retrain(session: Session, key: RoundKey, epoch: int) -> dict[str, Any]:
+    """Train the Δ-model for the chain's next round, store it, and close the round."""
+    store = session.store
+    round_ = rounds.get_round(store, key)
+    if round_.state == "closed":
+        return {"status": "done before"}
+    start = time.perf_counter()
+    model_id = _train(session, key, round_.model_id)
+    rounds.add_timings(store, key, training_s=time.perf_counter() - start)
+    try:
+        if rounds.get_round(store, key).state == "selected":  # nothing was selected
+            rounds.change_state(store, key, epoch, "selected", "evaluating")
+        rounds.change_state(store, key, epoch, "evaluating", "closed", next_model_id=model_id)
+    except Superseded:
+        return {"status": "superseded"}
+    return {"status": "closed", "model_id": model_id}
+
+
+def _train(session: Session, key: RoundKey, previous_id: str | None) -> str | None:
+    """The id of a model trained on all evaluations; the previous one where there are none."""
+    store = session.store
+    parts = session.parts(key.campaign_id)
+    config = parts.config
+    pairs = evaluations.training_set(
+        store,
+        key.campaign_id,
+        reference_hash(config.reference),
+        chain=None if config.share else key.chain,
+    )
+    if not pairs:
+        return previous_id
+    ids = [structure.structure_id for structure, _ in pairs]
+    model_id = models.model_id_for(key.campaign_id, ids, config.delta.digest())
+    if models.exists(store, model_id):
+        return model_id
+    correction = train(
+        config.delta,
+        parts.species,
+        [structure.atoms() for structure, _ in pairs],
+        foundation_energies=[structure.foundation_energy for structure, _ in pairs],
+        reference_energies=[float(evaluation.energy or 0.0) for _, evaluation in pairs],
+        ids=ids,
+        previous=session.correction(previous_id),
+    )
+    models.save_model(
+        store,
+        key.campaign_id,
+        ids,
+        config.delta.digest(),
+        correction.to_bytes(),
+        hyperparameters=correction.hyperparameters,
+        metrics=correction.metrics,
+    )
+    return model_id

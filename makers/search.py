@@ -1,0 +1,73 @@
+"""The search job: a chain's walkers advance on foundation + Δ for one round."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from jobflow import Maker, job
+
+from godelta.makers.documents import candidate_document
+from godelta.makers.seeds import Stream, generator
+from godelta.makers.session import Session, WatchedPotential, current_session
+from godelta.search import SearchMethod, make_method
+from godelta.store import rounds, structures
+from godelta.store.database import Superseded
+from godelta.store.documents import RoundKey
+
+
+@dataclass
+class SearchMaker(Maker):
+    """Makes the job that searches for one round; all it hands on is a summary."""
+
+    name: str = "search"
+
+    @job
+    def make(self, campaign_id: str, chain: int, k: int, epoch: int) -> dict[str, Any]:
+        """Advance the chain's walkers by one round."""
+        return run_search(current_session(), RoundKey(campaign_id, chain, k), epoch)
+
+
+def run_search(session: Session, key: RoundKey, epoch: int) -> dict[str, Any]:
+    """Advance the chain's walkers by one round, saving candidates and state after every step.
+
+    A rerun continues after the last saved step; a round that has been searched is left alone.
+    """
+    store = session.store
+    round_ = rounds.get_round(store, key)
+    if round_.state not in ("planned", "searching"):
+        return {"status": "done before"}
+    parts = session.parts(key.campaign_id)
+    potential = session.potential(key.campaign_id, round_.model_id)
+    method = make_method(parts.config.search, parts.problem)
+    try:
+        rounds.change_state(store, key, epoch, round_.state, "searching")
+        state = _open_state(session, method, key, potential)
+        while not method.finished(state):
+            start, worked = time.perf_counter(), potential.seconds
+            step = method.step(state, potential)
+            structures.add_candidates(
+                store, [candidate_document(key, item, round_.model_id) for item in step.candidates]
+            )
+            state = step.state
+            rounds.save_search_state(store, key, epoch, state.to_bytes(), step.statistics.to_dict())
+            rounds.add_timings(
+                store, key, search_s=time.perf_counter() - start, potential_s=potential.seconds - worked
+            )
+    except Superseded:
+        return {"status": "superseded"}
+    return {"status": "searched", "potential_calls": potential.calls}
+
+
+def _open_state(
+    session: Session, method: SearchMethod[Any], key: RoundKey, potential: WatchedPotential
+) -> Any:
+    """The round's saved state, else the one that follows from the round before, else a new one."""
+    saved = rounds.load_search_state(session.store, key)
+    if saved is not None:
+        return method.load(saved)
+    rng = generator(session.parts(key.campaign_id).config.seed, key, Stream.SEARCH)
+    if key.k > 0:
+        before = rounds.load_search_state(session.store, RoundKey(key.campaign_id, key.chain, key.k - 1))
+        if before is not None:
+            return method.next_round(method.load(before), potential, rng)
+    return method.start(potential, rng)

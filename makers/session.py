@@ -1,0 +1,125 @@
+"""What a job works with: the database, the campaign's parts, and a way to be asked to stop."""
+
+import os
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from ase import Atoms
+
+from godelta.campaign import CampaignConfig
+from godelta.delta.model import Correction, DeltaModel
+from godelta.foundation import Foundation, Potential, PotentialBatch, load_foundation
+from godelta.store import campaigns, models
+from godelta.store.database import Store
+from godelta.store.workspace import Workspace
+from godelta.systems.packing import unpack_problem
+from godelta.systems.problem import SearchProblem
+
+
+class StopRequestedError(KeyboardInterrupt):
+    """The worker was asked to stop; what is saved stays, and the round is taken up again later."""
+
+
+@dataclass(frozen=True)
+class CampaignParts:
+    """A campaign's configuration and problem, read once per process."""
+
+    config: CampaignConfig
+    problem: SearchProblem
+
+    @cached_property
+    def foundation(self) -> Foundation:
+        """The foundation potential, loaded on first use."""
+        return load_foundation(self.config.foundation)
+
+    @cached_property
+    def species(self) -> tuple[int, ...]:
+        """Atomic numbers that occur, ascending."""
+        numbers = np.concatenate([self.problem.template.numbers, self.problem.numbers])
+        return tuple(int(z) for z in np.unique(numbers))
+
+
+@dataclass
+class Session:
+    """One worker's view of the workspace; potentials and models stay loaded between jobs."""
+
+    workspace: Workspace
+    store: Store
+    should_stop: Callable[[], bool] = lambda: False
+    owner: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
+    _parts: dict[str, CampaignParts] = field(default_factory=dict)
+    _corrections: dict[str, Correction] = field(default_factory=dict)
+
+    def parts(self, campaign_id: str) -> CampaignParts:
+        """The campaign's configuration and problem."""
+        if campaign_id not in self._parts:
+            document = campaigns.get_campaign(self.store, campaign_id)
+            config = CampaignConfig.model_validate(document.config)
+            problem = unpack_problem(campaigns.load_problem(self.store, campaign_id))
+            self._parts[campaign_id] = CampaignParts(config, problem)
+        return self._parts[campaign_id]
+
+    def correction(self, model_id: str | None) -> Correction | None:
+        """A stored Δ-model; only the last few are kept in memory."""
+        if model_id is None:
+            return None
+        if model_id not in self._corrections:
+            while len(self._corrections) >= 4:
+                self._corrections.pop(next(iter(self._corrections)))
+            self._corrections[model_id] = Correction.from_bytes(models.load_model(self.store, model_id))
+        return self._corrections[model_id]
+
+    def potential(self, campaign_id: str, model_id: str | None) -> "WatchedPotential":
+        """Foundation + Δ of a campaign."""
+        model = DeltaModel(self.parts(campaign_id).foundation, self.correction(model_id))
+        return WatchedPotential(model, self.should_stop)
+
+
+@dataclass
+class WatchedPotential:
+    """A potential that adds up its time and lets a job be stopped between two calls."""
+
+    potential: Potential
+    should_stop: Callable[[], bool]
+    seconds: float = 0.0
+    calls: int = 0
+
+    def evaluate(
+        self, structures: Sequence[Atoms], *, kappa: float = 0.0, uncertainty: bool = False
+    ) -> PotentialBatch:
+        """As the potential itself.
+
+        Raises
+        ------
+        StopRequestedError
+            The worker was asked to stop.
+        """
+        if self.should_stop():
+            raise StopRequestedError
+        start = time.perf_counter()
+        batch = self.potential.evaluate(structures, kappa=kappa, uncertainty=uncertainty)
+        self.seconds += time.perf_counter() - start
+        self.calls += len(structures)
+        return batch
+
+
+_current: Session | None = None
+
+
+def use_session(session: Session) -> None:
+    """Make the session that this process's jobs run in known."""
+    global _current  # noqa: PLW0603 - FireWorks hands jobs no context of ours
+    _current = session
+
+
+def current_session() -> Session:
+    """The process's session; opened from $GODELTA_WORKSPACE where none was set, as under `rlaunch`."""
+    if _current is None:
+        workspace = Workspace.find()
+        use_session(Session(workspace, workspace.connect()))
+    assert _current is not None
+    return _current

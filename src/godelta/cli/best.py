@@ -1,0 +1,117 @@
+"""`godelta best`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from godelta.cli.console import console, print_json, table
+from godelta.errors import InputError
+from godelta.store import campaigns, evaluations, structures
+from godelta.store.database import Raw, Store
+from godelta.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+
+def show_best(name: str, folder: Path | None, *, count: int, export: Path | None, output: str) -> None:
+    """Print a campaign's lowest structures, and write them to a file where asked to."""
+    store = Workspace.find(folder).connect(start=True)
+    document = campaigns.get_campaign(store, name)
+    rows = structures.best(store, document.campaign_id, document.reference_hash, count)
+    if export is not None:
+        export_structures(store, rows, export)
+    if output == "json":
+        print_json([as_row(row) for row in rows])
+    elif rows:
+        print_best(rows)
+    else:
+        console.print(f"{name} has no evaluated structure yet.")
+    if export is not None and output == "table":
+        console.print(f"{len(rows)} structures written to {export}")
+
+
+def print_best(rows: list[Raw]) -> None:
+    """Print a table of evaluated structures."""
+    shown = table(
+        "rank#", "structure", "formula", "energy, eV", "above best, eV", "per atom, eV", "foundation, eV",
+        "uncertainty, eV", "chain#", "round#",
+    )  # fmt: skip
+    for row in rows:
+        shown.add_row(
+            str(row["rank"]),
+            row["structure_id"][:12],
+            row["formula"],
+            f"{row['energy']:.4f}",
+            f"{row['energy'] - rows[0]['energy']:.4f}",
+            f"{row['energy_per_atom']:.4f}",
+            f"{row['foundation_energy']:.4f}",
+            "-" if row["uncertainty"] is None else f"{row['uncertainty']:.3f}",
+            str(row["chain"]),
+            str(row["round"]),
+        )
+    console.print(shown)
+
+
+def as_row(row: Raw) -> dict[str, Any]:
+    """The documented fields of `best --format json`."""
+    return {
+        key: row[key]
+        for key in (
+            "rank",
+            "structure_id",
+            "formula",
+            "energy",
+            "energy_per_atom",
+            "foundation_energy",
+            "uncertainty",
+            "round",
+            "evaluated_at",
+        )
+    }
+
+
+def export_structures(store: Store, rows: list[Raw], path: Path) -> None:
+    """Write structures with their energies and forces, in the format that the file's name says.
+
+    Raises
+    ------
+    InputError
+        ASE cannot write this format, or the file cannot be written.
+    """
+    from ase.io import write
+    from ase.io.formats import UnknownFileTypeError
+
+    images = evaluated_atoms(store, rows)
+    if not images:
+        raise InputError("nothing to write: no structure has been evaluated", where=str(path))
+    try:
+        write(path, images)
+    except UnknownFileTypeError:
+        raise InputError(
+            "ASE knows no format by this name",
+            where=str(path),
+            mend="end it in .extxyz, .cif, .traj or .json",
+        ) from None
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"ASE cannot write these structures there: {error}",
+            where=str(path),
+            mend="formats that hold many structures are .extxyz, .traj and .json; or ask for -n 1",
+        ) from None
+    except OSError as error:
+        raise InputError(f"cannot be written: {error.strerror}", where=str(path)) from None
+
+
+def evaluated_atoms(store: Store, rows: list[Raw]) -> "list[Atoms]":
+    """The structures of rows as ase.Atoms, with reference energy [eV] and forces [eV/Å]."""
+    from ase.calculators.singlepoint import SinglePointCalculator
+
+    images = []
+    for row in rows:
+        document = structures.get_structure(store, row["structure_id"])
+        evaluation = evaluations.get_evaluation(store, document.structure_hash, row["reference_hash"])
+        atoms = document.atoms()
+        atoms.calc = SinglePointCalculator(atoms, energy=evaluation.energy, forces=evaluation.forces)
+        atoms.info |= {"structure_id": row["structure_id"], "foundation_energy": row["foundation_energy"]}
+        images.append(atoms)
+    return images

@@ -1,0 +1,49 @@
+"""`godelta init`: a workspace with settings, fw_config/ and examples."""
+
+from importlib.resources import files
+from pathlib import Path
+
+from godelta.cli.console import console
+from godelta.errors import GodeltaError
+from godelta.store.workspace import SETTINGS_FILE
+
+SETTINGS_TEXT = """\
+# Settings of this workspace.
+# Campaigns are kept in a private MongoDB server in .godelta/, started when it is needed. To use a
+# server of your own, say where it is:
+# database:
+#   uri: mongodb://user:password@host:27017/?authSource=admin
+#   name: godelta
+"""
+
+
+def make_workspace(folder: Path) -> None:
+    """Write what a new workspace needs; files that are there already are left alone.
+
+    Raises
+    ------
+    GodeltaError
+        The folder cannot be written.
+    """
+    wanted = {folder / SETTINGS_FILE: SETTINGS_TEXT}
+    for source, target in (("godelta.examples", folder), ("godelta.fw_config", folder / "fw_config")):
+        for item in files(source).iterdir():
+            if item.name.endswith(".yaml"):
+                wanted[target / item.name] = item.read_text(encoding="utf-8")
+    made, kept = [], []
+    try:
+        for path, text in wanted.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists():
+                kept.append(path)
+            else:
+                path.write_text(text, encoding="utf-8")
+                made.append(path)
+    except OSError as error:
+        raise GodeltaError(f"cannot be written: {error.strerror}", where=str(folder)) from None
+    for path in sorted(made):
+        console.print(f"[green]made[/]  {path}")
+    for path in sorted(kept):
+        console.print(f"[dim]kept  {path}[/]")
+    step = "" if folder.resolve() == Path.cwd() else f"cd {folder} && "
+    console.print(f"\nNext: [bold]{step}godelta run ag4s2.yaml[/]")

@@ -1,0 +1,114 @@
+"""`godelta run`: a private database, local workers, live progress, results."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from godelta.campaign import CampaignConfig
+from godelta.campaign_file import read_campaign
+from godelta.cli.console import console
+from godelta.store import campaigns
+from godelta.store.database import Store
+from godelta.store.progress import Progress, snapshot
+from godelta.store.workspace import Workspace
+from godelta.workflows.launchpad import configure_engines, open_launchpad
+from godelta.workflows.local import LocalWorkers
+
+if TYPE_CHECKING:
+    from fireworks import LaunchPad
+
+REFRESH_S = 0.5
+TEND_EVERY_S = 2.0
+
+
+def run_campaign(path: Path, folder: Path | None, *, workers: int | None, plain: bool) -> int:
+    """Run a campaign to its end; the exit code."""
+    config = read_campaign(path)
+    workspace = Workspace.find(folder)
+    workspace.prepare()
+    with console.status("Starting the database"):
+        configure_engines(workspace, start=True)
+        store = workspace.connect()
+    with console.status("Loading the workflow engine"):
+        from godelta.workflows.submit import register
+
+        document = register(store, config, path.resolve().parent)
+        launchpad = open_launchpad(workspace)
+    from godelta.cli.results import print_results
+
+    if document.state == "finished" and not campaigns.reopen(store, document.campaign_id):
+        console.print(f"[bold]{config.name}[/] is finished already.")
+    else:
+        _work(workspace, store, launchpad, document.campaign_id, config, workers=workers, plain=plain)
+    return print_results(workspace, store, document.campaign_id)
+
+
+def _work(
+    workspace: Workspace,
+    store: Store,
+    launchpad: "LaunchPad",
+    campaign_id: str,
+    config: CampaignConfig,
+    *,
+    workers: int | None,
+    plain: bool,
+) -> None:
+    from godelta.cli.live import follow
+
+    pool = LocalWorkers(workspace, campaign_id, workers or config.resources.workers, config.resources.threads)
+    with _alone(workspace) as alone:
+        if not alone:
+            console.print("Another `godelta run` is at work in this workspace; following it.")
+            follow(lambda: snapshot(store, campaign_id), lambda _: None, plain=plain)
+            return
+        _prepare(store, launchpad, campaign_id)
+        tended = [time.monotonic()]
+
+        def tend(_: Progress) -> None:
+            if time.monotonic() - tended[0] < TEND_EVERY_S:
+                return
+            now = time.monotonic()
+            passed, tended[0] = now - tended[0], now
+            campaigns.add_time(store, campaign_id, elapsed_s=passed, worker_s=passed * pool.running)
+            pool.replace_dead()
+            _advance(store, launchpad, campaign_id)
+
+        try:
+            pool.start()
+            follow(lambda: snapshot(store, campaign_id), tend, plain=plain)
+        finally:
+            with console.status("Stopping the workers"):
+                pool.stop()
+
+
+def _prepare(store: Store, launchpad: "LaunchPad", campaign_id: str) -> None:
+    from godelta.workflows.planner import advance, repair
+
+    campaigns.set_state(store, campaign_id, ("created", "paused", "failed"), "running")
+    repair(store, launchpad, campaign_id)
+    advance(store, launchpad, campaign_id)
+
+
+def _advance(store: Store, launchpad: "LaunchPad", campaign_id: str) -> None:
+    from godelta.workflows.planner import advance
+
+    advance(store, launchpad, campaign_id)
+
+
+@contextlib.contextmanager
+def _alone(workspace: Workspace) -> Iterator[bool]:
+    """Whether this is the only `run` in the workspace; the lock goes with the process."""
+    lock = FileLock(workspace.state / "run.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()

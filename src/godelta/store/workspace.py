@@ -1,0 +1,129 @@
+"""The workspace: the folder that holds a user's settings, private database, logs and plots."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, SecretStr, ValidationError
+
+from godelta.errors import GodeltaError, InputError
+from godelta.settings import Settings
+from godelta.store.database import Store, connect
+from godelta.store.mongod import PrivateMongod
+
+SETTINGS_FILE = "godelta.yaml"
+STATE_FOLDER = ".godelta"
+
+
+class DatabaseSettings(Settings):
+    """Where campaigns are kept: a private mongod in the workspace, or a server of your own."""
+
+    uri: SecretStr | None = Field(None, description="mongodb:// URI; none means the private server")
+    name: str = Field("godelta", pattern=r"^[A-Za-z0-9_-]{1,60}$")
+
+
+class WorkspaceSettings(Settings):
+    """Contents of godelta.yaml in a workspace."""
+
+    database: DatabaseSettings = DatabaseSettings()
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A workspace's folder and what lies in it."""
+
+    folder: Path
+
+    @classmethod
+    def find(cls, explicit: Path | None = None) -> "Workspace":
+        """The folder asked for, else $GODELTA_WORKSPACE, else the nearest one above, else here."""
+        chosen = explicit or (
+            Path(os.environ["GODELTA_WORKSPACE"]) if "GODELTA_WORKSPACE" in os.environ else None
+        )
+        if chosen is not None:
+            return cls(chosen.expanduser().resolve())
+        here = Path.cwd()
+        for folder in (here, *here.parents):
+            if (folder / SETTINGS_FILE).is_file() or (folder / STATE_FOLDER / "db").is_dir():
+                return cls(folder)
+        return cls(here)
+
+    @property
+    def state(self) -> Path:
+        """Folder of everything that is not for reading by people."""
+        return self.folder / STATE_FOLDER
+
+    @property
+    def logs(self) -> Path:
+        """Folder of the workers' logs."""
+        return self.state / "logs"
+
+    @property
+    def scratch(self) -> Path:
+        """Folder of running evaluations."""
+        return self.state / "scratch"
+
+    def prepare(self) -> None:
+        """Make the folders.
+
+        Raises
+        ------
+        GodeltaError
+            The workspace cannot be written.
+        """
+        try:
+            for folder in (self.logs, self.scratch):
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise GodeltaError(
+                f"cannot be written: {error.strerror}",
+                where=str(self.folder),
+                mend="choose another folder with --workspace",
+            ) from None
+
+    def settings(self) -> WorkspaceSettings:
+        """The workspace's settings; defaults where it has no file.
+
+        Raises
+        ------
+        InputError
+            The file is no YAML or holds unknown keys.
+        """
+        path = self.folder / SETTINGS_FILE
+        if not path.is_file():
+            return WorkspaceSettings()
+        from ruamel.yaml import YAML
+        from ruamel.yaml.error import YAMLError
+
+        try:
+            data: Any = YAML(typ="safe").load(path.read_text(encoding="utf-8")) or {}
+            return WorkspaceSettings.model_validate(data)
+        except YAMLError as error:
+            raise InputError(f"not valid YAML: {error}", where=str(path)) from None
+        except ValidationError as error:
+            problems = "; ".join(
+                f"`{'.'.join(map(str, item['loc']))}`: {item['msg']}" for item in error.errors()
+            )
+            raise InputError(problems, where=str(path)) from None
+
+    def database_uri(self, *, start: bool) -> tuple[str, str]:
+        """URI and name of the database; `start` starts the private server where it is not running.
+
+        Raises
+        ------
+        GodeltaError
+            The private server is not running (and was not to be started), or cannot start.
+        """
+        database = self.settings().database
+        if database.uri is not None:
+            return database.uri.get_secret_value(), database.name
+        server = PrivateMongod(self.folder)
+        return (server.start() if start else server.uri()), database.name
+
+    def connect(self, *, start: bool = False) -> Store:
+        """Open the database and make its indexes."""
+        uri, name = self.database_uri(start=start)
+        store = connect(uri, name)
+        store.ensure_indexes()
+        return store

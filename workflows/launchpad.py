@@ -1,0 +1,104 @@
+"""FireWorks' LaunchPad and jobflow's job store, configured from a workspace."""
+
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pymongo import ASCENDING, DESCENDING
+from pymongo.errors import DuplicateKeyError
+
+from godelta.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    from fireworks import LaunchPad
+
+ROUND_METADATA = "godelta"  # Workflow.metadata.godelta = "campaign_id/chain/k/epoch"
+OUTPUTS = "job_outputs"
+
+
+def configure_engines(workspace: Workspace, *, start: bool = False) -> None:
+    """Write FireWorks' and jobflow's configuration of a workspace, and point this process at it.
+
+    Must run before fireworks or jobflow is imported: both read their configuration on import. The
+    files hold the database's password, so only their owner can read them.
+    """
+    uri, name = workspace.database_uri(start=start)
+    folder = workspace.state / "fw_config"
+    folder.mkdir(parents=True, exist_ok=True)
+    launchpad = {
+        "host": uri,
+        "name": name,
+        "uri_mode": True,
+        "mongoclient_kwargs": {"serverSelectionTimeoutMS": 90_000, "w": "majority", "journal": True},
+        "strm_lvl": "ERROR",
+    }
+    job_store = {
+        "JOB_STORE": {
+            "docs_store": {
+                "type": "MongoURIStore",
+                "uri": uri,
+                "database": name,
+                "collection_name": OUTPUTS,
+            }
+        }
+    }
+    engine = {
+        "PRINT_FW_JSON": False,
+        "PING_TIME_SECS": 60,
+        "RUN_EXPIRATION_SECS": 600,
+        "STREAM_LOGLEVEL": "ERROR",
+        "ROCKET_STREAM_LOGLEVEL": "ERROR",
+        "SORT_FWS": "FIFO",
+        "LAUNCHPAD_LOC": str(folder / "my_launchpad.yaml"),
+        "FWORKER_LOC": str(folder / "my_fworker.yaml"),
+    }
+    worker = {"name": "by hand", "category": "", "query": "{}"}
+    # JSON is YAML, and needs no package of its own.
+    _write_private(folder / "my_launchpad.yaml", json.dumps(launchpad, indent=1))
+    _write_private(folder / "jobflow.yaml", json.dumps(job_store, indent=1))
+    _write_private(folder / "FW_config.yaml", json.dumps(engine, indent=1))
+    _write_private(folder / "my_fworker.yaml", json.dumps(worker, indent=1))
+    os.environ["FW_CONFIG_FILE"] = str(folder / "FW_config.yaml")
+    os.environ["JOBFLOW_CONFIG_FILE"] = str(folder / "jobflow.yaml")
+    os.environ.setdefault("TQDM_DISABLE", "1")
+
+
+def _write_private(path: Path, text: str) -> None:
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as stream:
+        stream.write(text)
+    temporary.replace(path)
+
+
+def open_launchpad(workspace: Workspace) -> "LaunchPad":
+    """The workspace's LaunchPad, set up where it is new; never reset."""
+    from fireworks import LaunchPad
+
+    uri, name = workspace.database_uri(start=False)
+    launchpad = LaunchPad(
+        host=uri,
+        name=name,
+        uri_mode=True,
+        strm_lvl="ERROR",
+        mongoclient_kwargs={"serverSelectionTimeoutMS": 90_000, "w": "majority", "journal": True},
+    )
+    _set_up(launchpad)
+    return launchpad
+
+
+def _set_up(launchpad: "LaunchPad") -> None:
+    if launchpad.fw_id_assigner.find_one({}) is None:
+        with contextlib.suppress(DuplicateKeyError):  # another process was first
+            launchpad.fw_id_assigner.insert_one({"_id": -1, "next_fw_id": 1, "next_launch_id": 1})
+        launchpad.tuneup()
+    launchpad.workflows.create_index(
+        [(f"metadata.{ROUND_METADATA}", ASCENDING)],
+        name="one_workflow_per_round_and_epoch",
+        unique=True,
+        partialFilterExpression={f"metadata.{ROUND_METADATA}": {"$exists": True}},
+    )
+    # jobflow looks outputs up by uuid and index, and makes no such index itself (jobflow#627).
+    launchpad.db[OUTPUTS].create_index([("uuid", ASCENDING), ("index", DESCENDING)])

@@ -1,0 +1,107 @@
+"""Worker processes of a campaign on this machine: started, watched, replaced, stopped."""
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from godelta.errors import GodeltaError
+from godelta.store.workspace import Workspace
+
+MAX_REPLACEMENTS = 5
+GRACE_S = 20.0
+
+
+@dataclass
+class LocalWorkers:
+    """The workers of one campaign on this machine.
+
+    Each worker is a session of its own, so that a Ctrl-C in the terminal reaches them through `stop`
+    only, once and in order; if this process is killed they stop by themselves.
+    """
+
+    workspace: Workspace
+    campaign_id: str
+    count: int
+    threads: int
+    replaced: int = 0
+    _processes: list["subprocess.Popen[bytes]"] = field(default_factory=list)
+
+    def start(self) -> None:
+        """Start the workers."""
+        self._processes = [self._spawn(number) for number in range(self.count)]
+
+    def replace_dead(self) -> int:
+        """Replace workers that ended with an error; how many there were.
+
+        Raises
+        ------
+        GodeltaError
+            Workers keep dying.
+        """
+        dead = [number for number, process in enumerate(self._processes) if process.poll() not in (None, 0)]
+        for number in dead:
+            self.replaced += 1
+            if self.replaced > MAX_REPLACEMENTS:
+                raise GodeltaError(
+                    f"the workers keep dying:\n{self._tail(number)}",
+                    where=str(self._log(number)),
+                    mend="`godelta check` may name the reason",
+                )
+            self._processes[number] = self._spawn(number)
+        return len(dead)
+
+    @property
+    def running(self) -> int:
+        """Workers alive."""
+        return sum(process.poll() is None for process in self._processes)
+
+    def stop(self) -> None:
+        """Ask every worker to stop, wait for it, and end what does not listen."""
+        for process in self._processes:
+            if process.poll() is None:
+                process.terminate()
+        deadline = time.monotonic() + GRACE_S
+        for process in self._processes:
+            try:
+                process.wait(timeout=max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def _spawn(self, number: int) -> "subprocess.Popen[bytes]":
+        command = [
+            sys.executable, "-m", "godelta.cli.main", "worker", "--until", self.campaign_id,
+            "--workspace", str(self.workspace.folder), "--die-with-parent",
+        ]  # fmt: skip
+        threads = str(self.threads)
+        environment = os.environ | {
+            "OMP_NUM_THREADS": threads,
+            "MKL_NUM_THREADS": threads,
+            "OPENBLAS_NUM_THREADS": threads,
+            "NUMBA_NUM_THREADS": threads,
+            "PYTHONUNBUFFERED": "1",
+            "TQDM_DISABLE": "1",
+        }
+        with self._open_log(number) as log:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
+            )
+
+    def _log(self, number: int) -> Path:
+        return self.workspace.logs / f"worker-{number}.log"
+
+    def _open_log(self, number: int) -> IO[bytes]:
+        return self._log(number).open("ab")
+
+    def _tail(self, number: int, lines: int = 15) -> str:
+        text = self._log(number).read_text(errors="replace").splitlines()
+        return "\n".join(text[-lines:])

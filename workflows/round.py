@@ -1,0 +1,94 @@
+"""One round as a small static flow: search, select, evaluate, retrain, advance."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from jobflow import Flow, Job, Maker, job
+
+from godelta.campaign import CampaignConfig
+from godelta.makers.evaluate import EvaluateMaker
+from godelta.makers.retrain import RetrainMaker
+from godelta.makers.search import SearchMaker
+from godelta.makers.select import SelectMaker
+from godelta.store.documents import RoundKey
+from godelta.workflows.launchpad import ROUND_METADATA
+
+if TYPE_CHECKING:
+    from fireworks import Workflow
+
+LIGHT = "light"
+
+
+@job
+def advance_campaign(campaign_id: str, after: dict[str, object]) -> dict[str, object]:
+    """Last job of a round: plan what comes next; `after` only orders the jobs."""
+    from godelta.makers.session import current_session
+    from godelta.workflows.launchpad import open_launchpad
+    from godelta.workflows.planner import advance
+
+    session = current_session()
+    return {"planned": advance(session.store, open_launchpad(session.workspace), campaign_id)}
+
+
+def categories(config: CampaignConfig) -> dict[str, str]:
+    """FireWorks category of each job: its role and the environment that it needs."""
+    return {
+        "search": f"search-{config.foundation.name}",
+        "evaluate": f"evaluate-{config.reference.engine}",
+        "retrain": f"search-{config.foundation.name}",
+        "select": LIGHT,
+        "advance": LIGHT,
+    }
+
+
+@dataclass
+class RoundFlowMaker(Maker):
+    """Makes the flow of one round; only ids and small summaries travel between its jobs."""
+
+    name: str = "round"
+    search: SearchMaker = field(default_factory=SearchMaker)
+    select: SelectMaker = field(default_factory=SelectMaker)
+    evaluate: EvaluateMaker = field(default_factory=EvaluateMaker)
+    retrain: RetrainMaker = field(default_factory=RetrainMaker)
+
+    def make(self, key: RoundKey, epoch: int, config: CampaignConfig, last: Job | None = None) -> Flow:
+        """The round's jobs, and the job that follows them.
+
+        Parameters
+        ----------
+        key, epoch
+            The round.
+        config
+            The campaign's configuration: number of evaluation slots, categories.
+        last
+            Job to close the flow with; by default the one that asks the planner what comes next.
+        """
+        place = (key.campaign_id, key.chain, key.k, epoch)
+        search = self.search.make(*place)
+        select = self.select.make(*place, search.output)
+        slots = [
+            self.evaluate.make(*place, slot, select.output)
+            for slot in range(config.search.selection.evaluations_per_round)
+        ]
+        retrain = self.retrain.make(*place, [slot.output for slot in slots])
+        closing = last or advance_campaign(key.campaign_id, retrain.output)
+        members = [search, select, *slots, retrain, closing]
+        roles = ["search", "select", *["evaluate"] * len(slots), "retrain", "advance"]
+        by_role = categories(config)
+        for member, role in zip(members, roles, strict=True):
+            member.config.manager_config["_category"] = by_role[role]
+        jobs: list[Flow | Job] = [*members]
+        return Flow(jobs, name=f"{config.name} chain {key.chain} {self.name} {key.k}")
+
+
+def round_workflow(key: RoundKey, epoch: int, config: CampaignConfig) -> "Workflow":
+    """The round as a FireWorks workflow, marked so that it can exist only once."""
+    from jobflow.managers.fireworks import flow_to_workflow
+
+    flow = RoundFlowMaker().make(key, epoch, config)
+    return flow_to_workflow(flow, metadata={ROUND_METADATA: workflow_mark(key, epoch)})
+
+
+def workflow_mark(key: RoundKey, epoch: int) -> str:
+    """What names a round's workflow in the LaunchPad."""
+    return f"{key.campaign_id}/{key.chain}/{key.k}/{epoch}"

@@ -1,0 +1,61 @@
+"""Making a campaign known to the database."""
+
+import hashlib
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from godelta.campaign import CampaignConfig
+from godelta.reference.registry import check_engine, reference_hash
+from godelta.settings import digest
+from godelta.store import campaigns
+from godelta.store.database import Store
+from godelta.store.documents import CampaignDocument
+from godelta.systems.builders import build_problem
+from godelta.systems.packing import pack_problem
+
+RECORDED_PACKAGES = (
+    "godelta", "ase", "chgnet", "dscribe", "fireworks", "gpaw", "jobflow", "numba", "numpy", "scipy",
+    "tblite", "torch",
+)  # fmt: skip
+
+
+def register(store: Store, config: CampaignConfig, base: Path) -> CampaignDocument:
+    """Create the campaign, or find it again by its name and the same identity.
+
+    Parameters
+    ----------
+    base
+        Folder that relative paths of the configuration start from.
+
+    Raises
+    ------
+    InputError
+        The system cannot be built, the reference cannot compute it, or the name belongs to a campaign
+        with another configuration.
+    """
+    problem = build_problem(config.system, base)
+    check_engine(config.reference, problem)
+    packed = pack_problem(problem)
+    # A template file may change while its name in the configuration stays.
+    identity = config.identity() | {"problem": hashlib.sha256(packed).hexdigest()}
+    return campaigns.create_campaign(
+        store,
+        name=config.name,
+        config=config.model_dump(mode="json"),
+        identity=identity,
+        identity_hash=digest(identity),
+        problem=packed,
+        reference_hash=reference_hash(config.reference),
+        versions=package_versions(),
+    )
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that results depend on, where installed."""
+    found = {}
+    for package in RECORDED_PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,120 @@
+"""A long-lived worker around FireWorks' launch_rocket: takes jobs until it is told to stop."""
+
+import contextlib
+import ctypes
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from types import FrameType
+
+import psutil
+
+from godelta.makers.session import Session, use_session
+from godelta.store import campaigns
+from godelta.store.workspace import Workspace
+from godelta.workflows.launchpad import configure_engines, open_launchpad
+from godelta.workflows.round import LIGHT
+
+POLL_S = 0.2
+PR_SET_PDEATHSIG = 1
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class StopFlag:
+    """Set by SIGINT and SIGTERM; jobs look at it between steps and leave at a clean point."""
+
+    requested: bool = False
+
+    def __call__(self) -> bool:
+        """Whether to stop."""
+        return self.requested
+
+    def handle(self, signum: int, _frame: FrameType | None) -> None:
+        """Signal handler."""
+        self.requested = True
+        log.info("asked to stop by %s", signal.Signals(signum).name)
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """What a worker takes, and when it leaves.
+
+    Parameters
+    ----------
+    category
+        FireWorks categories to take; `light` jobs are always taken. Empty: every job.
+    until
+        Id of a campaign: leave when it is no longer running.
+    idle_seconds
+        Leave after so long without a job; None: never.
+    die_with_parent
+        Be told to stop when the process that started the worker ends (Linux).
+    """
+
+    category: Sequence[str] = ()
+    until: str | None = None
+    idle_seconds: float | None = None
+    die_with_parent: bool = False
+
+
+def work(workspace: Workspace, options: WorkerOptions) -> int:
+    """Take jobs until told to stop; the number of jobs done."""
+    stop = StopFlag()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop.handle)
+    if options.die_with_parent:
+        _stop_with_parent()
+    configure_engines(workspace)
+    session = Session(workspace, workspace.connect(), should_stop=stop)
+    use_session(session)
+    folder = workspace.state / "workers" / str(os.getpid())
+    folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.chdir(folder):
+        done = sum(1 for _ in _jobs(session, options, stop))
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+    return done
+
+
+def _jobs(session: Session, options: WorkerOptions, stop: StopFlag) -> Iterator[None]:
+    """Run one job after the other; yields after each."""
+    from fireworks.core.rocket_launcher import launch_rocket
+
+    launchpad = open_launchpad(session.workspace)
+    fworker = _fireworker(options.category)
+    idle_since = time.monotonic()
+    while not stop.requested:
+        if launchpad.run_exists(fworker):
+            if launch_rocket(launchpad, fworker, strm_lvl="ERROR"):
+                idle_since = time.monotonic()
+                yield
+            continue
+        if options.until and campaigns.get_campaign(session.store, options.until).state != "running":
+            return
+        if options.idle_seconds is not None and time.monotonic() - idle_since > options.idle_seconds:
+            return
+        time.sleep(POLL_S)
+
+
+def _fireworker(category: Sequence[str]) -> "FWorker":  # type: ignore[name-defined] # noqa: F821
+    from fireworks import FWorker
+
+    taken = [*category, LIGHT] if category else ""
+    process = psutil.Process()
+    name = f"{socket.gethostname()}:{process.pid}:{process.create_time():.2f}"
+    return FWorker(name=name, category=taken)
+
+
+def _stop_with_parent() -> None:
+    """Ask the kernel for SIGTERM when the parent ends, and leave at once if it has ended already."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        if os.getppid() == 1:
+            raise SystemExit(0)
