@@ -66,7 +66,7 @@ class Store:
 
     def now(self) -> datetime:
         """The server's time."""
-        time = self.db.command("hello")["localTime"]
+        time = self.db.command("hello", codec_options=self.db.codec_options)["localTime"]
         assert isinstance(time, datetime)
         return time
 

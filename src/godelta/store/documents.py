@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from ase import Atoms
 from ase.constraints import FixAtoms
-from ase.data import atomic_numbers, chemical_symbols
+from ase.data import chemical_symbols
 from ase.formula import Formula
 from bson import ObjectId
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -359,7 +359,7 @@ def hill_formula(text: str) -> str:
     """
     try:
         formula = Formula(text)
-        if not formula.count() or any(symbol not in atomic_numbers for symbol in formula.count()):
+        if not formula.count() or not set(formula.count()) <= set(chemical_symbols[1:]):
             raise ValueError("no or unknown elements")
     except ValueError as error:
         raise InputError(f"{text!r} is not a chemical formula ({error})", mend="for example Ag8S4") from error

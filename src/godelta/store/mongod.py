@@ -4,6 +4,7 @@ import importlib.util
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -14,21 +15,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
 from godelta.errors import GodeltaError
-from godelta.store.serverfile import ServerRecord, file_lock, log_tail, network_file_system, write_private
+from godelta.store.serverfile import (
+    ServerRecord,
+    file_lock,
+    log_tail,
+    network_file_system,
+    wait_for_end,
+    write_private,
+)
 
 USER = "godelta"
 HOST = "127.0.0.1"
 START_SECONDS = 600.0  # recovery after an unclean shutdown takes long on slow disks
 PRIMARY_SECONDS = 120.0
-STOP_SECONDS = 60.0
+STOP_SECONDS = 30.0
 LOG_BYTES = 20_000_000
 
 _UNAUTHORIZED, _AUTHENTICATION_FAILED, _ALREADY_INITIALIZED, _USER_EXISTS = 13, 18, 23, 51003
+_NOT_YET_INITIALIZED = 94
 
 
 def find_mongod() -> Path:
@@ -124,7 +132,7 @@ class PrivateMongod:
         with file_lock(self.home / "lock", START_SECONDS):
             pid = self._running_pid()
             if pid is not None:
-                self._shut_down(psutil.Process(pid))
+                self._shut_down(pid)
             record = ServerRecord.read(self.record_file)
             if record is not None:
                 record.stopped().write(self.record_file)
@@ -267,23 +275,18 @@ class PrivateMongod:
                 mend="restore the password file that belongs to the data",
             ) from error
 
-    def _shut_down(self, process: psutil.Process) -> None:
+    def _shut_down(self, pid: int) -> None:
         try:
             with _client(self.uri()) as client:
-                client.admin.command("shutdown", force=True, timeoutSecs=1)
+                client.admin.command("shutdown", force=True, timeoutSecs=0)
         except PyMongoError:
             # The connection always breaks; a server that did not even listen gets the signal.
             pass
-        try:
-            process.wait(STOP_SECONDS / 2)
-        except psutil.TimeoutExpired:
-            process.terminate()
-            try:
-                process.wait(STOP_SECONDS)
-            except psutil.TimeoutExpired:
-                raise GodeltaError(
-                    f"mongod (pid {process.pid}) did not stop:\n{log_tail(self.log)}", where=str(self.log)
-                ) from None
+        if wait_for_end(pid, STOP_SECONDS):
+            return
+        os.kill(pid, signal.SIGTERM)
+        if not wait_for_end(pid, STOP_SECONDS):
+            raise GodeltaError(f"mongod (pid {pid}) did not stop:\n{log_tail(self.log)}", where=str(self.log))
 
 
 @contextmanager
@@ -312,11 +315,23 @@ def _tolerating(client: MongoClient[dict[str, Any]], command: dict[str, Any], co
 
 def _repair_member(client: MongoClient[dict[str, Any]], member: str) -> None:
     """After a change of port the replica set still names the old one."""
-    config = client.admin.command("replSetGetConfig")["config"]
+    config = _replica_set_config(client)
     if config["members"][0]["host"] != member:
         config["members"][0]["host"] = member
         config["version"] += 1
         client.admin.command("replSetReconfig", config, force=True)
+
+
+def _replica_set_config(client: MongoClient[dict[str, Any]]) -> dict[str, Any]:
+    deadline = time.monotonic() + PRIMARY_SECONDS
+    while True:
+        try:
+            return dict(client.admin.command("replSetGetConfig")["config"])
+        except OperationFailure as error:
+            # A server that has just started listens before it has read its own configuration.
+            if error.code != _NOT_YET_INITIALIZED or time.monotonic() > deadline:
+                raise
+        time.sleep(0.05)
 
 
 def _wait_for_primary(client: MongoClient[dict[str, Any]]) -> None:

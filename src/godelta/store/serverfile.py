@@ -119,6 +119,16 @@ def birth_time(pid: int) -> float | None:
         return None
 
 
+def wait_for_end(pid: int, seconds: float) -> bool:
+    """Wait until a process has ended; whether it has. A zombie counts as ended: nobody may reap it."""
+    deadline = time.monotonic() + seconds
+    while birth_time(pid) is not None:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
 def write_private(path: Path, text: str) -> None:
     """Write a file that only its owner can read, completely or not at all."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
