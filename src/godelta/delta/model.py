@@ -64,19 +64,26 @@ class Correction:
         return self.kernel.prepare(self.posterior.weights[: self.kernel.size])
 
     @property
-    def metrics(self) -> dict[str, float | int | None]:
-        """Hyper-parameters and leave-one-out errors: plain numbers for a document or a table."""
+    def hyperparameters(self) -> dict[str, float | int]:
+        """What the fit chose: plain numbers; amplitude in eV per atom, noise relative to its square."""
         return {
-            "n_structures": self.diagnostics.n_structures,
-            "n_inside_window": self.diagnostics.n_inside,
             "inducing_points": self.kernel.size,
             "length_scale": self.kernel.length_scale,
             "amplitude": self.posterior.amplitude,
             "noise": self.posterior.noise,
+            "mean_scale": self.posterior.mean_scale,
+        }
+
+    @property
+    def metrics(self) -> dict[str, float | int | None]:
+        """Errors of the fit: leave-one-out, within the energy window; None where too few data allow none."""
+        return {
+            "n_structures": self.diagnostics.n_structures,
+            "n_inside_window": self.diagnostics.n_inside,
             "log_evidence": self.diagnostics.log_evidence,
-            "loo_rmse": self.diagnostics.loo_rmse,
-            "loo_rmse_per_atom": self.diagnostics.loo_rmse_per_atom,
-            "loo_z": self.diagnostics.loo_z,
+            "loo_rmse_ev": self.diagnostics.loo_rmse,
+            "loo_rmse_ev_per_atom": self.diagnostics.loo_rmse_per_atom,
+            "loo_z_rms": self.diagnostics.loo_z,
         }
 
     def predict(

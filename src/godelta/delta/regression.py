@@ -13,9 +13,11 @@ from scipy.linalg import qr, solve_triangular
 from godelta.arrays import FloatArray
 
 NOISE_FLOOR = 1e-5  # relative noise variance; the evidence runs to zero noise when there are few data
-PRIOR_AMPLITUDE = 0.1  # eV per atom: how wrong a foundation is before anything is known
+PRIOR_AMPLITUDE = 0.2  # eV per atom: how wrong a foundation is before anything is known
 PRIOR_STRENGTH = 2.0  # worth this many observations
-AMPLITUDE_FLOOR = 0.03  # eV per atom: data of one composition must not argue the uncertainty away
+PRIOR_NOISE = 1e-3  # reference energies are nearly exact: noise must not stand in for what can be learned
+PRIOR_NOISE_DECADES = 1.0
+AMPLITUDE_FLOOR = 0.1  # eV per atom: data of one composition must not argue the uncertainty away
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +30,13 @@ class Spectrum:
 
 @dataclass(frozen=True, slots=True)
 class Hyperparameters:
-    """Amplitude s in eV per atom, relative noise lambda, and the log evidence that they reach."""
+    """Amplitude s in eV per atom, relative noise lambda, and the log evidence that they reach.
+
+    data_amplitude is what s would be without its prior and floor.
+    """
 
     amplitude: float
+    data_amplitude: float
     noise: float
     log_evidence: float
 
@@ -79,8 +85,10 @@ def fit_hyperparameters(
         else:
             variance = amplitude**2
             evidence = -0.5 * log_det - 0.5 * (misfit / variance + len(t) * float(np.log(variance)))
+        evidence -= 0.5 * (np.log10(noise / PRIOR_NOISE) / PRIOR_NOISE_DECADES) ** 2
         if best is None or evidence > best.log_evidence:
-            best = Hyperparameters(float(np.sqrt(variance)), float(noise), float(evidence))
+            data_amplitude = float(np.sqrt(misfit / len(t)))
+            best = Hyperparameters(float(np.sqrt(variance)), data_amplitude, float(noise), float(evidence))
     if best is None:
         raise ValueError("no noise level to choose from")
     return best

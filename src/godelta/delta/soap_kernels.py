@@ -158,19 +158,18 @@ def neighbour_pairs(
 
 @compiled
 def solid_harmonics(
-    vector: FloatArray, harmonics: FloatArray, values: FloatArray, slopes: FloatArray
+    vector: FloatArray, harmonics: FloatArray, work: FloatArray, values: FloatArray, slopes: FloatArray
 ) -> None:
     """Real solid harmonics S_lm (at l²+l+m) of a vector into `values`, gradients into `slopes` (3, lm).
 
     S_l,±m = F[l,m] Q_lm(z, r²) Re|Im (x+iy)^m with dQ_lm/dx = x Q_(l-1)(m+1), dQ_lm/dz = (l+m) Q_(l-1)m.
-    An empty `slopes` leaves out the gradients.
+    `work` (l_max+3, l_max+2) must be zero at the first call. An empty `slopes` leaves out the gradients.
     """
     l_max = len(harmonics) - 1
     x, y, z = vector[0], vector[1], vector[2]
     r2 = x * x + y * y + z * z
-    real, imaginary = np.zeros(l_max + 1), np.zeros(l_max + 1)
-    q = np.zeros((l_max + 1, l_max + 2))
-    real[0] = 1.0
+    q, real, imaginary = work, work[l_max + 1], work[l_max + 2]
+    real[0], imaginary[0] = 1.0, 0.0
     q[0, 0] = 1.0
     for m in range(1, l_max + 1):
         real[m] = x * real[m - 1] - y * imaginary[m - 1]
@@ -218,7 +217,7 @@ def weighting(r2: float, basis: Basis) -> tuple[float, float]:
         return 0.0, 0.0
     b = 1.0 + u * u * (2.0 * u - 3.0)
     slope = 6.0 * (u - 1.0) / (basis.r_cut * basis.r_cut)
-    power = b ** (basis.power - 1.0)
+    power = b if basis.power == 2.0 else b ** (basis.power - 1.0)  # the common power costs no pow()
     return power * b, basis.power * power * slope
 
 
@@ -231,6 +230,7 @@ def coefficients(  # noqa: PLR0912  (two nests of loops)
     n_l, n_max = basis.decay.shape
     density = np.zeros((n, basis.n_species, n_l * n_l, n_max))
     values, none, radial = np.empty(n_l * n_l), np.empty((0, 0)), np.empty(n_max)
+    work = np.zeros((n_l + 2, n_l + 1))
     for i in range(n):
         for q in range(n_max):
             density[i, kinds[i], 0, q] += basis.prefactor[0, q] * basis.harmonics[0, 0]
@@ -238,7 +238,7 @@ def coefficients(  # noqa: PLR0912  (two nests of loops)
         vector = vectors[p]
         r2 = vector[0] * vector[0] + vector[1] * vector[1] + vector[2] * vector[2]
         w, _ = weighting(r2, basis)
-        solid_harmonics(vector, basis.harmonics, values, none)
+        solid_harmonics(vector, basis.harmonics, work, values, none)
         forth = density[indices[p, 0], kinds[indices[p, 1]]]
         back = density[indices[p, 1], kinds[indices[p, 0]]]
         parity = 1.0
@@ -342,6 +342,7 @@ def pull_back(
     result = np.zeros((len(kinds), 3))
     values, slopes = np.empty(n_l * n_l), np.empty((3, n_l * n_l))
     radial, steep = np.empty(n_max), np.empty(n_max)
+    work = np.zeros((n_l + 2, n_l + 1))
     for p in range(len(indices)):
         i, j = indices[p, 0], indices[p, 1]
         if i == j or not (moving[i] or moving[j]):
@@ -349,7 +350,7 @@ def pull_back(
         vector = vectors[p]
         r2 = vector[0] * vector[0] + vector[1] * vector[1] + vector[2] * vector[2]
         w, dw = weighting(r2, basis)
-        solid_harmonics(vector, basis.harmonics, values, slopes)
+        solid_harmonics(vector, basis.harmonics, work, values, slopes)
         forth, back = h[i, kinds[j]], h[j, kinds[i]]
         x, y, z, along, parity = 0.0, 0.0, 0.0, 0.0, 1.0
         for l in range(n_l):  # noqa: E741

@@ -2,7 +2,7 @@
 
 Equations: Quiñonero-Candela & Rasmussen, JMLR 6, 1939 (2005), for energies that are sums over atoms:
 
-    k_M(x)_m = sum_i k(p_i, z_m),  K_MM = L L^T,  d_A² = n_A (noise factor)_A,  t = (y - C mu)/d
+    k_M(x)_m = sum_i k(p_i, z_m),  K_MM = L L^T,  d_A² = n_A,  t = (y - C mu)/d
     G = diag(1/d) K_NM L^-T,  B = G G^T + lambda I = L_B L_B^T,  W = L_B^-1 G L^-1,  alpha = W^T L_B^-1 t
     mean = C mu + k_M . alpha,   variance = s² [sum_ij k(p_i, p_j) - |W k_M|²]
 
@@ -17,17 +17,18 @@ from typing import Self
 import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin
 
-from godelta.arrays import BoolArray, FloatArray
+from godelta.arrays import FloatArray
 from godelta.delta import regression
 from godelta.delta.inducing import choose_inducing, median_distance
 from godelta.delta.local_kernel import BlockValues, Environments, LocalKernel
 from godelta.delta.settings import DeltaSettings
 
 _NOISES = np.geomspace(regression.NOISE_FLOOR, 1.0, 26)
-_LENGTH_FACTORS = (1.0, 1.5, 2.0, 3.0, 5.0, 8.0)
+_LENGTH_FACTORS = (1.0, 1.5, 2.0, 3.0)  # of the median distance: longer ones make everything look known
+_FLAT = 0.03  # eV per atom: smaller amplitudes in the data say nothing about a length scale
 _MEAN_SCALE = 1.0  # eV per atom: least prior deviation of the mean
 _MEAN_RATIO_MAX = 1e4  # (s_mu/s)²: beyond it round-off reaches the smallest noise
-_WINDOW_NOISE = 0.02  # noise deviation per eV outside the window, at s = 0.1 eV and lambda = 1e-4
+_WINDOW_NOISE = 0.02  # eV of extra noise deviation per eV outside the energy window
 
 
 @dataclass(frozen=True)
@@ -108,9 +109,11 @@ class SparseGP(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         for length in lengths:
             kernel = LocalKernel(inducing, length)
             rows = kernel.rows(list(X))
-            evidence = self._problem(kernel, rows, counts, y, excess).hyperparameters(settings).log_evidence
-            if best is None or evidence > best[0]:
-                best = (evidence, kernel, rows)
+            chosen = self._problem(kernel, rows, counts, y, excess).hyperparameters(settings)
+            if best is None or chosen.log_evidence > best[0]:
+                best = (chosen.log_evidence, kernel, rows)
+            if length == lengths[0] and chosen.data_amplitude < _FLAT:
+                break
         assert best is not None  # there is always a length
         return self.fit_rows(best[1], best[2], counts, y, excess)
 
@@ -125,7 +128,7 @@ class SparseGP(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         """Fit with given inducing points, length scale and kernel rows (N, M); only s and lambda change."""
         problem = self._problem(kernel, rows, counts, y, excess)
         chosen = problem.hyperparameters(self._settings)
-        solution = regression.solve(problem.G, problem.t, chosen.noise)
+        solution, self.diagnostics_ = problem.solve(chosen)
         extended = np.vstack([solution.weights[None, :], solution.projection])
         extended = kernel.unwhiten(extended)
         self.kernel_, self.rows_ = kernel, rows
@@ -137,7 +140,6 @@ class SparseGP(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             weights=extended[0].copy(),
             projection=extended[1:].copy(),
         )
-        self.diagnostics_ = problem.diagnose(solution, chosen)
         return self
 
     def predict(
@@ -173,77 +175,89 @@ class SparseGP(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         excess: FloatArray | None,
     ) -> "_Problem":
         settings = self._settings
-        outside, mean = _outside_window(counts, y, excess, settings.energy_window)
-        residual = y - counts @ mean
-        window = settings.energy_window
-        compressed = np.sign(residual) * window * (1.0 + np.log(np.maximum(np.abs(residual) / window, 1.0)))
-        far = (outside > 0) & (np.abs(residual) > window)
-        residual = np.where(far, compressed, residual)
+        excess = np.zeros(len(y)) if excess is None else excess
+        residual, outside, mean = _apply_window(counts, y, excess, settings.energy_window)
         atoms = counts.sum(axis=1)
-        scale = regression.PRIOR_AMPLITUDE**2 * 1e-4
-        d = np.sqrt(atoms + (_WINDOW_NOISE * outside) ** 2 / scale)
         reference = settings.amplitude or regression.PRIOR_AMPLITUDE
         ratio = (max(_MEAN_SCALE, float(np.abs(mean).max())) / reference) ** 2
         mean_scale = float(np.sqrt(min(max(ratio, 1.0), _MEAN_RATIO_MAX)))
-        G = kernel.whiten(np.hstack([rows, mean_scale * counts])) / d[:, None]
-        return _Problem(G, residual / d, d, atoms, outside == 0, mean, mean_scale)
+        features = kernel.whiten(np.hstack([rows, mean_scale * counts]))
+        return _Problem(features, residual, atoms, outside, mean, mean_scale)
 
 
 @dataclass(frozen=True, slots=True)
 class _Problem:
-    """The regression in whitened coordinates; hyper-parameters are those of structures `inside`."""
+    """The regression in whitened coordinates, before the structures' weights are known.
 
-    G: FloatArray
-    t: FloatArray
-    d: FloatArray
+    features: (N, M + c). residual, outside: (N,) eV. Structures outside the energy window have an extra
+    noise, and no say in the hyper-parameters.
+    """
+
+    features: FloatArray
+    residual: FloatArray
     atoms: FloatArray
-    inside: BoolArray
+    outside: FloatArray
     mean: FloatArray
     mean_scale: float
 
     def hyperparameters(self, settings: DeltaSettings) -> regression.Hyperparameters:
         fixed = settings.hyperparameters == "fixed"
         noises = np.array([max(settings.noise, regression.NOISE_FLOOR)]) if fixed else _NOISES
+        inside = self.outside == 0
+        d = np.sqrt(self.atoms[inside])
+        spectrum = regression.spectrum(self.features[inside] / d[:, None])
         amplitude = settings.amplitude if fixed else None
-        spectrum = regression.spectrum(self.G[self.inside])
-        return regression.fit_hyperparameters(spectrum, self.t[self.inside], noises, amplitude)
+        return regression.fit_hyperparameters(spectrum, self.residual[inside] / d, noises, amplitude)
 
-    def diagnose(self, solution: regression.Solution, chosen: regression.Hyperparameters) -> Diagnostics:
-        n_inside = int(self.inside.sum())
+    def solve(self, chosen: regression.Hyperparameters) -> tuple[regression.Solution, Diagnostics]:
+        extra = (_WINDOW_NOISE * self.outside / chosen.amplitude) ** 2 / chosen.noise
+        d = np.sqrt(self.atoms + extra)
+        solution = regression.solve(self.features / d[:, None], self.residual / d, chosen.noise)
+        return solution, self._diagnose(solution, d, chosen)
+
+    def _diagnose(
+        self, solution: regression.Solution, d: FloatArray, chosen: regression.Hyperparameters
+    ) -> Diagnostics:
+        inside = self.outside == 0
+        n_inside = int(inside.sum())
         if n_inside < 2:
-            return Diagnostics(len(self.t), n_inside, chosen.log_evidence, None, None, None)
-        errors = (solution.loo_residuals * self.d)[self.inside]
+            return Diagnostics(len(d), n_inside, chosen.log_evidence, None, None, None)
+        errors = (solution.loo_residuals * d)[inside]
         z = solution.loo_residuals / (chosen.amplitude * np.sqrt(solution.loo_variances))
         return Diagnostics(
-            n_structures=len(self.t),
+            n_structures=len(d),
             n_inside=n_inside,
             log_evidence=chosen.log_evidence,
             loo_rmse=float(np.sqrt(np.mean(errors**2))),
-            loo_rmse_per_atom=float(np.sqrt(np.mean((errors / self.atoms[self.inside]) ** 2))),
-            loo_z=float(np.sqrt(np.mean(z[self.inside] ** 2))),
+            loo_rmse_per_atom=float(np.sqrt(np.mean((errors / self.atoms[inside]) ** 2))),
+            loo_z=float(np.sqrt(np.mean(z[inside] ** 2))),
         )
 
 
-def _outside_window(
-    counts: FloatArray, y: FloatArray, excess: FloatArray | None, window: float
-) -> tuple[FloatArray, FloatArray]:
-    """How far structures lie outside the energy window (N,) in eV, and the prior mean mu (c,).
+def _apply_window(
+    counts: FloatArray, y: FloatArray, excess: FloatArray, window: float
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Residuals from the prior mean (N,), how far structures are outside the window (N,), eV; mu (c,).
 
-    A structure is outside when its energy is too far above the best, or when its residual is that far
-    above the usual one of its composition: the foundation has a hole there, and "at least this high" is
-    all that a search has to know. Deep residuals are never outside: they may be the minimum.
+    A structure is outside when its energy is too far above the best: beyond the window, energies are
+    compressed logarithmically, since a search only needs to know that they are high. It is outside too
+    when y is that far above the usual y of its composition: the foundation has a hole there, which has to
+    be filled, but says nothing about the errors elsewhere. Low y are never outside: they may be the
+    minimum.
     """
-    above = np.zeros(len(y)) if excess is None else np.maximum(excess - window, 0.0)
+    high = np.maximum(excess - window, 0.0)
     compositions, group = np.unique(counts, axis=0, return_inverse=True)
     group = group.reshape(-1)
     usual = np.empty(len(compositions))
     for k in range(len(compositions)):
-        members = (group == k) & (above == 0)
+        members = (group == k) & (high == 0)
         chosen = y[members] if members.any() else y[group == k]
         usual[k] = np.sort(chosen)[(len(chosen) - 1) // 2]  # lower median: outliers are high
     mean = np.asarray(np.linalg.lstsq(compositions, usual, rcond=1e-10)[0], dtype=np.float64)
-    above = np.maximum(above, np.maximum(y - usual[group] - window, 0.0))
-    return above, mean
+    outside = np.maximum(high, np.maximum(y - usual[group] - window, 0.0))
+    residual = y - counts @ mean
+    shaved = high - window * np.log1p(high / window)
+    return np.sign(residual) * np.maximum(np.abs(residual) - shaved, 0.0), outside, mean
 
 
 def deviation(

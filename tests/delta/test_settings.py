@@ -1,0 +1,40 @@
+import pytest
+from pydantic import ValidationError
+
+from godelta.delta.settings import DeltaSettings, SOAPSettings
+
+
+def test_the_paper_preset_changes_defaults():
+    paper = DeltaSettings(preset="paper")
+    assert (paper.inducing_selection, paper.hyperparameters) == ("cur", "fixed")
+    assert (paper.length_scale, paper.noise, paper.amplitude) == (40.0, 1e-4, 1.0)
+    assert not paper.species_kernels
+    assert not paper.species_mean
+    assert paper.soap == SOAPSettings(r_cut=7.0, n_max=3, l_max=2, sigma=1.0, weighting_power=2.0)
+
+
+def test_given_keys_win_over_the_preset():
+    paper = DeltaSettings(preset="paper", length_scale=20.0, soap="accurate")
+    assert paper.length_scale == 20.0
+    assert paper.soap.n_max == 6
+    assert paper.noise == 1e-4
+
+
+def test_a_preset_survives_the_round_trip():
+    paper = DeltaSettings(preset="paper", species_mean=True)
+    again = DeltaSettings.model_validate(paper.model_dump(mode="json"))
+    assert again == paper
+    assert again.digest() == paper.digest()
+
+
+def test_soap_is_a_name_or_a_mapping():
+    assert DeltaSettings(soap="accurate").soap.r_cut == 6.0
+    assert DeltaSettings(soap={"r_cut": 5.0}).soap.r_cut == 5.0
+
+
+@pytest.mark.parametrize(
+    "values", [{"soap": "best"}, {"preset": "other"}, {"sopa": "paper"}, {"preset": ["paper"]}]
+)
+def test_mistakes_are_refused(values):
+    with pytest.raises(ValidationError):
+        DeltaSettings.model_validate(values)
