@@ -95,7 +95,12 @@ def _compute(session: Session, document: StructureDocument, config: CampaignConf
         evaluations.commit_ok(session.store, claim, outcome.energy, outcome.forces, asdict(outcome.cost))
     else:
         evaluations.commit_failed(
-            session.store, claim, outcome.reason or "engine_error", outcome.message, outcome.log_tail, asdict(outcome.cost)
+            session.store,
+            claim,
+            outcome.reason or "engine_error",
+            outcome.message,
+            outcome.log_tail,
+            asdict(outcome.cost),
         )
     campaigns.settle_evaluation(*paid, key)
     shutil.rmtree(scratch, ignore_errors=True)

@@ -37,8 +37,8 @@ def configure_engines(workspace: Workspace, *, start: bool = False) -> None:
     job_store = {
         "JOB_STORE": {
             "docs_store": {
-                "type": "MongoURIStore",
-                "uri": uri,
+                "type": "MongoStore",
+                "host": uri,
                 "database": name,
                 "collection_name": OUTPUTS,
             }

@@ -74,7 +74,7 @@ class LocalWorkers:
 
     def _spawn(self, number: int) -> "subprocess.Popen[bytes]":
         command = [
-            sys.executable, "-m", "godelta.cli.main", "worker", "--until", self.campaign_id,
+            sys.executable, "-m", "godelta.cli.main", "worker", "--campaign", self.campaign_id,
             "--workspace", str(self.workspace.folder), "--die-with-parent",
         ]  # fmt: skip
         threads = str(self.threads)

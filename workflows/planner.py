@@ -12,17 +12,23 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from godelta.campaign import CampaignConfig
 from godelta.store import campaigns, rounds
-from godelta.store.database import Store
+from godelta.store.database import Store, Superseded
 from godelta.store.documents import RoundDocument, RoundKey
+from godelta.workflows.health import Health, judge
 from godelta.workflows.launchpad import ROUND_METADATA
 from godelta.workflows.round import round_workflow, workflow_mark
 
 if TYPE_CHECKING:
     from fireworks import LaunchPad
 
+MAX_FAILURES = 3
+
 
 def advance(store: Store, launchpad: "LaunchPad", campaign_id: str) -> list[str]:
     """Plan every round that can start now, and finish the campaign when none is left.
+
+    A round whose workflow cannot go on by itself is planned anew; what it has saved (walkers, selection,
+    evaluations) is kept. After `MAX_FAILURES` errors in one round the campaign is failed.
 
     Returns
     -------
@@ -33,21 +39,23 @@ def advance(store: Store, launchpad: "LaunchPad", campaign_id: str) -> list[str]
     if campaign.state != "running":
         return []
     config = CampaignConfig.model_validate(campaign.config)
-    planned = [
-        _ensure_workflow(launchpad, round_, config)
+    open_rounds = [
+        round_
         for chain in range(config.budget.chains)
-        if (round_ := _open_round(store, campaign_id, chain, config)) is not None
+        if (round_ := open_round(store, campaign_id, chain, config)) is not None
     ]
-    if not planned:
+    if not open_rounds:
         campaigns.set_state(store, campaign_id, "running", "finished")
-    return [mark for mark in planned if mark]
+    marks = [_ensure_workflow(store, launchpad, round_, config) for round_ in open_rounds]
+    return [mark for mark in marks if mark]
 
 
-def _open_round(store: Store, campaign_id: str, chain: int, config: CampaignConfig) -> RoundDocument | None:
+def open_round(store: Store, campaign_id: str, chain: int, config: CampaignConfig) -> RoundDocument | None:
     """The chain's round in progress, opened where it has none; None where the chain is at its end."""
-    last = next(iter(rounds.rounds_of(store, campaign_id, chain)[-1:]), None)
-    if last is None:
+    own = rounds.rounds_of(store, campaign_id, chain)
+    if not own:
         return rounds.plan_round(store, RoundKey(campaign_id, chain, 0), model_id=None)
+    last = own[-1]
     if last.state != "closed":
         return last
     if last.k + 1 >= config.budget.rounds:
@@ -57,49 +65,39 @@ def _open_round(store: Store, campaign_id: str, chain: int, config: CampaignConf
     return rounds.plan_round(store, RoundKey(campaign_id, chain, last.k + 1), model_id=last.next_model_id)
 
 
-def _ensure_workflow(launchpad: "LaunchPad", round_: RoundDocument, config: CampaignConfig) -> str:
-    """Add the round's workflow unless it is there; its mark, or "" when it was."""
-    mark = workflow_mark(round_.key, round_.epoch)
-    if launchpad.workflows.find_one({f"metadata.{ROUND_METADATA}": mark}, {"_id": 1}) is not None:
+def _ensure_workflow(
+    store: Store, launchpad: "LaunchPad", round_: RoundDocument, config: CampaignConfig
+) -> str:
+    """See to it that the round has a workflow that can go on; the mark of a new one, else ""."""
+    query = {f"metadata.{ROUND_METADATA}": workflow_mark(round_.key, round_.epoch)}
+    workflow = launchpad.workflows.find_one(query, {"nodes": 1, "updated_on": 1})
+    if workflow is None:
+        return _add_workflow(launchpad, round_.key, round_.epoch, config)
+    verdict = judge(store, launchpad, workflow)
+    if verdict.health is Health.WELL:
+        return ""
+    failed = verdict.health is Health.FAILED
+    if failed and round_.failures + 1 >= MAX_FAILURES:
+        reason = f"chain {round_.chain}, round {round_.k}: {verdict.reason}"
+        campaigns.set_state(store, round_.campaign_id, "running", "failed", reason=reason)
         return ""
     try:
-        with redirect_stderr(StringIO()):  # it draws a progress bar for one workflow
-            launchpad.bulk_add_wfs([round_workflow(round_.key, round_.epoch, config)])
-    except (BulkWriteError, DuplicateKeyError) as error:
-        if "metadata" not in str(error):
-            raise
+        epoch = rounds.bump_epoch(store, round_.key, round_.epoch, failed=failed)
+    except Superseded:  # somebody else has planned it anew, or it was closed a moment ago
         return ""
-    return mark
+    _archive(launchpad, workflow["nodes"])
+    return _add_workflow(launchpad, round_.key, epoch, config)
 
 
-def repair(store: Store, launchpad: "LaunchPad", campaign_id: str) -> int:
-    """Plan every unfinished round anew whose workflow cannot go on; the number of those.
-
-    Call it only while no worker of the campaign is alive: whatever the LaunchPad calls running then is
-    not. What a round has saved (walkers, selection, evaluations) is kept; only its queue is made anew.
-    """
-    repaired = 0
-    for round_ in rounds.rounds_of(store, campaign_id):
-        if round_.state == "closed":
-            continue
-        query = {f"metadata.{ROUND_METADATA}": workflow_mark(round_.key, round_.epoch)}
-        workflow = launchpad.workflows.find_one(query)
-        if workflow is not None and _can_go_on(launchpad, workflow["nodes"]):
-            continue
-        rounds.bump_epoch(store, round_.key, round_.epoch)
-        if workflow is not None:
-            _archive(launchpad, workflow["nodes"])
-        repaired += 1
-    return repaired
-
-
-def _can_go_on(launchpad: "LaunchPad", nodes: list[int]) -> bool:
-    states = [
-        firework["state"] for firework in launchpad.fireworks.find({"fw_id": {"$in": nodes}}, {"state": 1})
-    ]
-    return (
-        len(states) == len(nodes) and set(states) <= {"COMPLETED", "READY", "WAITING"} and "READY" in states
-    )
+def _add_workflow(launchpad: "LaunchPad", key: RoundKey, epoch: int, config: CampaignConfig) -> str:
+    try:
+        with redirect_stderr(StringIO()):  # it draws a progress bar for one workflow
+            launchpad.bulk_add_wfs([round_workflow(key, epoch, config)])
+    except (BulkWriteError, DuplicateKeyError) as error:
+        if "one_workflow_per_round_and_epoch" not in str(error):
+            raise
+        return ""  # somebody else was first
+    return workflow_mark(key, epoch)
 
 
 def _archive(launchpad: "LaunchPad", nodes: list[int]) -> None:

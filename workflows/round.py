@@ -1,9 +1,10 @@
 """One round as a small static flow: search, select, evaluate, retrain, advance."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from jobflow import Flow, Job, Maker, job
+from jobflow import Flow, Job, Maker, OutputReference, job
 
 from godelta.campaign import CampaignConfig
 from godelta.makers.evaluate import EvaluateMaker
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from fireworks import Workflow
 
 LIGHT = "light"
+CAMPAIGN_FIELD = "godelta_campaign"  # in a Firework's spec, so that a worker can keep to one campaign
 
 
 @job
@@ -51,7 +53,13 @@ class RoundFlowMaker(Maker):
     evaluate: EvaluateMaker = field(default_factory=EvaluateMaker)
     retrain: RetrainMaker = field(default_factory=RetrainMaker)
 
-    def make(self, key: RoundKey, epoch: int, config: CampaignConfig, last: Job | None = None) -> Flow:
+    def make(
+        self,
+        key: RoundKey,
+        epoch: int,
+        config: CampaignConfig,
+        closing: Callable[[OutputReference], Job] | None = None,
+    ) -> Flow:
         """The round's jobs, and the job that follows them.
 
         Parameters
@@ -60,8 +68,9 @@ class RoundFlowMaker(Maker):
             The round.
         config
             The campaign's configuration: number of evaluation slots, categories.
-        last
-            Job to close the flow with; by default the one that asks the planner what comes next.
+        closing
+            Makes the last job, given the output to wait for; by default the one that asks the planner what
+            comes next.
         """
         place = (key.campaign_id, key.chain, key.k, epoch)
         search = self.search.make(*place)
@@ -71,12 +80,13 @@ class RoundFlowMaker(Maker):
             for slot in range(config.search.selection.evaluations_per_round)
         ]
         retrain = self.retrain.make(*place, [slot.output for slot in slots])
-        closing = last or advance_campaign(key.campaign_id, retrain.output)
-        members = [search, select, *slots, retrain, closing]
+        last = closing(retrain.output) if closing else advance_campaign(key.campaign_id, retrain.output)
+        members = [search, select, *slots, retrain, last]
         roles = ["search", "select", *["evaluate"] * len(slots), "retrain", "advance"]
         by_role = categories(config)
         for member, role in zip(members, roles, strict=True):
             member.config.manager_config["_category"] = by_role[role]
+            member.config.manager_config[CAMPAIGN_FIELD] = key.campaign_id
         jobs: list[Flow | Job] = [*members]
         return Flow(jobs, name=f"{config.name} chain {key.chain} {self.name} {key.k}")
 

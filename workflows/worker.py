@@ -5,20 +5,22 @@ import ctypes
 import logging
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import FrameType
-
-import psutil
+from typing import TYPE_CHECKING
 
 from godelta.makers.session import Session, use_session
 from godelta.store import campaigns
 from godelta.store.workspace import Workspace
 from godelta.workflows.launchpad import configure_engines, open_launchpad
-from godelta.workflows.round import LIGHT
+from godelta.workflows.liveness import WorkerName
+from godelta.workflows.round import CAMPAIGN_FIELD, LIGHT
+
+if TYPE_CHECKING:
+    from fireworks import FWorker
 
 POLL_S = 0.2
 PR_SET_PDEATHSIG = 1
@@ -50,8 +52,8 @@ class WorkerOptions:
     ----------
     category
         FireWorks categories to take; `light` jobs are always taken. Empty: every job.
-    until
-        Id of a campaign: leave when it is no longer running.
+    campaign_id
+        Take this campaign's jobs only, and leave when it is no longer running.
     idle_seconds
         Leave after so long without a job; None: never.
     die_with_parent
@@ -59,7 +61,7 @@ class WorkerOptions:
     """
 
     category: Sequence[str] = ()
-    until: str | None = None
+    campaign_id: str | None = None
     idle_seconds: float | None = None
     die_with_parent: bool = False
 
@@ -88,7 +90,7 @@ def _jobs(session: Session, options: WorkerOptions, stop: StopFlag) -> Iterator[
     from fireworks.core.rocket_launcher import launch_rocket
 
     launchpad = open_launchpad(session.workspace)
-    fworker = _fireworker(options.category)
+    fworker = _fireworker(options)
     idle_since = time.monotonic()
     while not stop.requested:
         if launchpad.run_exists(fworker):
@@ -96,20 +98,25 @@ def _jobs(session: Session, options: WorkerOptions, stop: StopFlag) -> Iterator[
                 idle_since = time.monotonic()
                 yield
             continue
-        if options.until and campaigns.get_campaign(session.store, options.until).state != "running":
+        if options.campaign_id and _ended(session, options.campaign_id):
             return
         if options.idle_seconds is not None and time.monotonic() - idle_since > options.idle_seconds:
             return
         time.sleep(POLL_S)
 
 
-def _fireworker(category: Sequence[str]) -> "FWorker":  # type: ignore[name-defined] # noqa: F821
+def _ended(session: Session, campaign_id: str) -> bool:
+    return campaigns.get_campaign(session.store, campaign_id).state != "running"
+
+
+def _fireworker(options: WorkerOptions) -> "FWorker":
     from fireworks import FWorker
 
-    taken = [*category, LIGHT] if category else ""
-    process = psutil.Process()
-    name = f"{socket.gethostname()}:{process.pid}:{process.create_time():.2f}"
-    return FWorker(name=name, category=taken)
+    return FWorker(
+        name=str(WorkerName.own()),
+        category=[*options.category, LIGHT] if options.category else "",
+        query={f"spec.{CAMPAIGN_FIELD}": options.campaign_id} if options.campaign_id else {},
+    )
 
 
 def _stop_with_parent() -> None:

@@ -31,25 +31,21 @@ def show_best(name: str, folder: Path | None, *, count: int, export: Path | None
 
 
 def print_best(rows: list[Raw]) -> None:
-    """Print a table of evaluated structures."""
-    shown = table(
-        "rank#", "structure", "formula", "energy, eV", "above best, eV", "per atom, eV", "foundation, eV",
-        "uncertainty, eV", "chain#", "round#",
-    )  # fmt: skip
+    """Print a table of evaluated structures; energies in eV."""
+    shown = table("#", "structure", "energy", "above best", "per atom", "foundation", "uncertainty", "round")
     for row in rows:
         shown.add_row(
             str(row["rank"]),
-            row["structure_id"][:12],
-            row["formula"],
+            row["structure_id"][:8],
             f"{row['energy']:.4f}",
             f"{row['energy'] - rows[0]['energy']:.4f}",
             f"{row['energy_per_atom']:.4f}",
             f"{row['foundation_energy']:.4f}",
             "-" if row["uncertainty"] is None else f"{row['uncertainty']:.3f}",
-            str(row["chain"]),
-            str(row["round"]),
+            f"{row['chain']}:{row['round']}",
         )
     console.print(shown)
+    console.print("[dim]energies in eV; foundation and uncertainty as they were when it was selected[/]")
 
 
 def as_row(row: Raw) -> dict[str, Any]:

@@ -1,20 +1,23 @@
 """The console that every command prints to."""
 
 import json
+import sys
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-console = Console(highlight=False, soft_wrap=True)
+WIDE = 160  # columns where the output is no terminal: a file or a pipe has no edge to wrap at
+TEXT_COLUMNS = frozenset({"structure", "campaign", "system", "state", "formula", "reference", "doing"})
+
+console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
 
 
-def table(*columns: str, title: str | None = None) -> Table:
-    """A plain table; numbers, in columns whose header ends in a unit or `#`, are set right."""
-    made = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+def table(*columns: str) -> Table:
+    """A plain table; numbers are set right."""
+    made = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
-        right = column.endswith(("eV", "eV/atom", "s", "#")) and column not in ("Status", "evaluations")
-        made.add_column(column.removesuffix("#").strip() or "#", justify="right" if right else "left")
+        made.add_column(column, justify="left" if column in TEXT_COLUMNS else "right", no_wrap=True)
     return made
 
 

@@ -138,7 +138,9 @@ def worker(
     category: Annotated[
         list[str] | None, typer.Option(help="Category of jobs to take, repeatable [default: all]")
     ] = None,
-    until: Annotated[str | None, typer.Option(help="Leave when this campaign (its id) has ended")] = None,
+    campaign: Annotated[
+        str | None, typer.Option(help="Take this campaign's jobs only, and leave when it has ended")
+    ] = None,
     idle: Annotated[
         float | None, typer.Option(min=0, help="Leave after so many seconds without a job")
     ] = None,
@@ -148,7 +150,7 @@ def worker(
     """Take jobs from the queue until told to stop."""
     from godelta.cli.worker import run_worker
 
-    run_worker(workspace, category or [], until, idle, die_with_parent)
+    run_worker(workspace, category or [], campaign, idle, die_with_parent)
 
 
 @db_app.command("start")

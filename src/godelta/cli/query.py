@@ -56,7 +56,7 @@ def show_query(options: QueryOptions, folder: Path | None, *, export: Path | Non
         shown = table("structure", "campaign", "formula", "reference", "energy, eV", "per atom, eV")
         for row in rows:
             shown.add_row(
-                row["structure_id"][:12],
+                row["structure_id"][:8],
                 row["campaign"],
                 row["formula"],
                 row["reference_hash"][:12],

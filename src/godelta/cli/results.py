@@ -67,9 +67,7 @@ def _plot(workspace: Workspace, store: Store, campaign_id: str, reference: str, 
         return np.array([math.nan if row[name] is None else row[name] for row in rows])
 
     # Before the first training the model's energy is the foundation's: no prediction of a Δ-model.
-    predicted = np.where(
-        [row["uncertainty"] is None for row in done], math.nan, column(done, "model_energy")
-    )
+    predicted = np.where([row["uncertainty"] is None for row in done], math.nan, column(done, "model_energy"))
     figures = {
         "energy.png": energy_against_evaluations(
             column(history, "energy"), np.array([row["chain"] for row in history]), title=name

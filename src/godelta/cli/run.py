@@ -43,7 +43,13 @@ def run_campaign(path: Path, folder: Path | None, *, workers: int | None, plain:
     if document.state == "finished" and not campaigns.reopen(store, document.campaign_id):
         console.print(f"[bold]{config.name}[/] is finished already.")
     else:
-        _work(workspace, store, launchpad, document.campaign_id, config, workers=workers, plain=plain)
+        try:
+            _work(workspace, store, launchpad, document.campaign_id, config, workers=workers, plain=plain)
+        except KeyboardInterrupt:
+            console.print(
+                f"Stopped; nothing is lost. [bold]godelta run {path}[/] goes on where this one left off."
+            )
+            return 130
     return print_results(workspace, store, document.campaign_id)
 
 
@@ -83,13 +89,13 @@ def _work(
         finally:
             with console.status("Stopping the workers"):
                 pool.stop()
+            campaigns.set_state(store, campaign_id, "running", "paused")
 
 
 def _prepare(store: Store, launchpad: "LaunchPad", campaign_id: str) -> None:
-    from godelta.workflows.planner import advance, repair
+    from godelta.workflows.planner import advance
 
     campaigns.set_state(store, campaign_id, ("created", "paused", "failed"), "running")
-    repair(store, launchpad, campaign_id)
     advance(store, launchpad, campaign_id)
 
 

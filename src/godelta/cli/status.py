@@ -22,7 +22,7 @@ def show_status(name: str | None, folder: Path | None, output: str) -> None:
     if not progresses:
         console.print("No campaign yet: `godelta run FILE` starts one.")
         return
-    shown = table("campaign", "system", "state", "round", "evaluations", "failed#", "best, eV", "spent, s")
+    shown = table("campaign", "system", "state", "round", "evaluations", "failed", "best, eV", "spent, s")
     for progress in progresses:
         rounds = " ".join("-" if c.round is None else str(c.round + 1) for c in progress.chains)
         shown.add_row(

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from godelta.store import campaigns
 from godelta.store.workspace import Workspace
 from godelta.workflows.worker import WorkerOptions, work
 
@@ -12,7 +13,7 @@ from godelta.workflows.worker import WorkerOptions, work
 def run_worker(
     folder: Path | None,
     category: Sequence[str],
-    until: str | None,
+    campaign: str | None,
     idle: float | None,
     die_with_parent: bool,
 ) -> None:
@@ -20,8 +21,12 @@ def run_worker(
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    for noisy in ("launchpad", "rocket.launcher", "jobflow"):
+        logging.getLogger(noisy).propagate = False  # FireWorks resets their levels again and again
     workspace = Workspace.find(folder)
     workspace.prepare()
-    options = WorkerOptions(tuple(category), until, idle, die_with_parent)
-    done = work(workspace, options)
+    campaign_id = None
+    if campaign is not None:
+        campaign_id = campaigns.get_campaign(workspace.connect(start=True), campaign).campaign_id
+    done = work(workspace, WorkerOptions(tuple(category), campaign_id, idle, die_with_parent))
     logging.getLogger("godelta").info("done: %d jobs", done)

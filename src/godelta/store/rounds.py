@@ -103,11 +103,11 @@ def change_state(
     return RoundDocument.from_mongo(_matched(raw, key, epoch))
 
 
-def bump_epoch(store: Store, key: RoundKey, epoch: int) -> int:
+def bump_epoch(store: Store, key: RoundKey, epoch: int, *, failed: bool = False) -> int:
     """Plan a round anew: the next epoch, in which writes of the old one no longer match.
 
     Walkers, selection and statistics stay. The state becomes planned where nothing has been selected
-    yet, else selected: within an epoch states only ever move forward.
+    yet, else selected: within an epoch states only ever move forward. `failed` adds one to the failures.
 
     Raises
     ------
@@ -115,9 +115,15 @@ def bump_epoch(store: Store, key: RoundKey, epoch: int) -> int:
         Where the epoch is another one already, or the round is closed.
     """
     state = {"$cond": [{"$in": ["$state", ["planned", "searching"]]}, "planned", "selected"]}
+    update = {
+        "epoch": epoch + 1,
+        "state": state,
+        "failures": {"$add": ["$failures", int(failed)]},
+        "changed_at": "$$NOW",
+    }
     raw = store.rounds.find_one_and_update(
         {**key.query(), "epoch": epoch, "state": {"$ne": "closed"}},
-        [{"$set": {"epoch": epoch + 1, "state": state, "changed_at": "$$NOW"}}],
+        [{"$set": update}],
         return_document=ReturnDocument.AFTER,
     )
     return int(_matched(raw, key, epoch)["epoch"])
@@ -164,7 +170,7 @@ def load_search_state(store: Store, key: RoundKey) -> bytes | None:
             return blob
         # A newer state may have replaced it between the two reads; twice the same is a loss.
         if blob_id == seen:
-            raise GodeltaError("the saved walkers of a round are missing", where=str(key))
+            raise GodeltaError("the saved walkers of a round are missing or damaged", where=str(key))
         seen = blob_id
 
 

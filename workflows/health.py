@@ -1,0 +1,81 @@
+"""Whether a round's workflow in the LaunchPad can still go on by itself."""
+
+from dataclasses import dataclass
+from datetime import UTC, timedelta
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from godelta.store.database import Store
+from godelta.workflows.liveness import WorkerName
+
+if TYPE_CHECKING:
+    from fireworks import LaunchPad
+
+STUCK_AFTER = timedelta(seconds=20)  # a job that ends makes its children ready within a second
+STOP_MARK = "StopRequestedError"
+
+
+class Health(Enum):
+    """What is to be done about a workflow."""
+
+    WELL = "well"  # leave it alone
+    STOPPED = "stopped"  # a job was asked to stop: plan it anew
+    LOST = "lost"  # a worker is gone, or the queue is stuck: plan it anew
+    FAILED = "failed"  # a job raised an error: plan it anew, a few times
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A workflow's health, and the last line of the error if there was one."""
+
+    health: Health
+    reason: str = ""
+
+
+def judge(store: Store, launchpad: "LaunchPad", workflow: dict[str, Any]) -> Verdict:
+    """Judge a workflow of a round that is not closed."""
+    nodes = workflow["nodes"]
+    fireworks = list(
+        launchpad.fireworks.find({"fw_id": {"$in": nodes}}, {"state": 1, "launches": 1, "fw_id": 1})
+    )
+    states = {firework["state"] for firework in fireworks}
+    running = [firework for firework in fireworks if firework["state"] == "RUNNING"]
+    if any(_worker_gone(launchpad, firework) for firework in running):
+        return Verdict(Health.LOST, "its worker is gone")
+    if running or "RESERVED" in states:
+        return Verdict(Health.WELL)
+    if "FIZZLED" in states:
+        return _verdict_of_error(launchpad, fireworks)
+    quiet = store.now() - workflow["updated_on"].replace(tzinfo=UTC) > STUCK_AFTER
+    if quiet and (len(fireworks) < len(nodes) or "READY" not in states):
+        return Verdict(Health.LOST, "its jobs wait for nothing")
+    return Verdict(Health.WELL)
+
+
+def _worker_gone(launchpad: "LaunchPad", firework: dict[str, Any]) -> bool:
+    launch = launchpad.launches.find_one(
+        {"launch_id": {"$in": firework["launches"]}, "state": "RUNNING"}, {"fworker.name": 1}
+    )
+    return launch is not None and WorkerName.parse(launch["fworker"]["name"]).gone()
+
+
+def _verdict_of_error(launchpad: "LaunchPad", fireworks: list[dict[str, Any]]) -> Verdict:
+    ids = [i for firework in fireworks if firework["state"] == "FIZZLED" for i in firework["launches"]]
+    traces = [
+        str(
+            ((launch.get("action") or {}).get("stored_data") or {})
+            .get("_exception", {})
+            .get("_stacktrace", "")
+        )
+        for launch in launchpad.launches.find({"launch_id": {"$in": ids}, "state": "FIZZLED"}, {"action": 1})
+    ]
+    errors = [trace for trace in traces if STOP_MARK not in trace]
+    if not errors:
+        return Verdict(Health.STOPPED)
+    lines = [line for line in errors[-1].splitlines() if line.strip()]
+    return Verdict(Health.FAILED, lines[-1].strip() if lines else "a job ended without a word")
+
+
+def _trace(launch: dict[str, Any]) -> str:
+    stored = (launch.get("action") or {}).get("stored_data") or {}
+    return str(stored.get("_exception", {}).get("_stacktrace", ""))
