@@ -31,4 +31,6 @@ def model_hessian(atoms: Atoms, moving: BoolArray, image: MinimumImage) -> Float
     blocks = springs[..., None, None] * u[..., :, None] * u[..., None, :]
     hessian = -blocks[:, index].transpose(0, 2, 1, 3)
     hessian[np.arange(m), :, np.arange(m), :] += blocks.sum(axis=1)
-    return np.asarray(hessian.reshape(3 * m, 3 * m) + BASE * np.eye(3 * m))
+    flat = hessian.reshape(3 * m, 3 * m)
+    # Two atoms half a cell apart may each see the other through another image.
+    return np.asarray(0.5 * (flat + flat.T) + BASE * np.eye(3 * m))

@@ -37,7 +37,9 @@ class MinimumImage:
         flags = np.asarray(pbc, dtype=bool)
         if not flags.any():
             return cls(np.eye(3), np.zeros(3), np.zeros((1, 3)))
-        reduced, _ = minkowski_reduce(np.asarray(complete_cell(cell)), pbc=flags)
+        # Only periodic vectors count: an oblique vector without period would spoil the wrapping.
+        lattice = complete_cell(np.where(flags[:, None], cell, 0.0))
+        reduced, _ = minkowski_reduce(np.asarray(lattice), pbc=flags)
         gram = reduced @ reduced.T
         orthogonal = np.abs(gram - np.diag(np.diag(gram))).max() < 1e-10 * gram.max()
         ranges = [(-1, 0, 1) if flag and not orthogonal else (0,) for flag in flags]
