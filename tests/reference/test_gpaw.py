@@ -20,6 +20,7 @@ def test_overrides_lie_on_top_of_the_preset():
     assert light["maxiter"] == 5
 
 
+@pytest.mark.slow
 def test_light_preset_energy_and_logs(require, tmp_path):
     require("gpaw")
     from gpaw import GPAW
@@ -41,6 +42,7 @@ def test_light_preset_energy_and_logs(require, tmp_path):
     np.testing.assert_allclose(outcome.forces, atoms.get_forces(), atol=0.01)
 
 
+@pytest.mark.slow
 def test_no_convergence_has_a_reason_although_gpaw_gives_no_text(require, tmp_path):
     require("gpaw")
     outcome = evaluate_isolated(AGS, GPAWSettings(overrides={"maxiter": 3}), tmp_path)

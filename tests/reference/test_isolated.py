@@ -90,10 +90,11 @@ def test_wall_limit_ends_all_processes(tmp_path, name):
     started = time.monotonic()
     outcome = evaluate_isolated(CLUSTER, _settings(name, wall_seconds=1.0), tmp_path)
     assert outcome.reason == "wall_limit"
-    assert time.monotonic() - started < 3.0
+    assert time.monotonic() - started < 3.9  # without the grace
     assert outcome.cost.wall_s >= 1.0
 
 
+@pytest.mark.slow
 def test_a_process_deaf_to_sigterm_is_killed_after_a_grace(tmp_path):
     outcome = evaluate_isolated(CLUSTER, _settings("Hang", wall_seconds=1.0), tmp_path)
     assert outcome.reason == "wall_limit"

@@ -80,7 +80,8 @@ def energy_against_evaluations(energies: FloatArray, chains: IntArray, *, title:
         axes.set_xlim(0, len(energies) + 1)
         axes.set_ylim(-0.03 * top, (HEADROOM if band else 1.04) * top)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
-        axes.set_yticks([tick for tick in MaxNLocator(nbins=7).tick_values(0.0, top) if 0.0 <= tick <= top])
+        ticks = MaxNLocator(nbins=7, steps=[1, 2, 2.5, 5, 10]).tick_values(0.0, top)
+        axes.set_yticks([tick for tick in ticks if 0.0 <= tick <= top])
         _legend_of_evaluations(axes, [int(name) for name in names], ok, beyond)
     return figure
 

@@ -16,6 +16,7 @@ import select
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 GRACE = 3.0  # s between SIGTERM and SIGKILL: srun and mpirun hand SIGTERM on to their ranks
@@ -61,7 +62,8 @@ def main(scratch: Path, prefix: list[str]) -> None:
         "cpu_s": usage.ru_utime + usage.ru_stime,
         "peak_rss_mb": usage.ru_maxrss / (1024.0 if sys.platform == "linux" else 1024.0**2),
     }
-    os.write(1, json.dumps(report).encode())
+    with suppress(BrokenPipeError):  # the worker is gone
+        os.write(1, json.dumps(report).encode())
 
 
 def _become_engine(scratch: Path, prefix: list[str], guard: int) -> None:

@@ -121,8 +121,8 @@ def _finish(guard: "subprocess.Popen[bytes]", tree: "_Tree") -> dict[str, Any]:
         output = b""
     if guard.poll() != 0 or not output:
         guard.kill()
-        guard.wait()
         tree.sweep()
+        guard.communicate()
         return {}
     report: dict[str, Any] = json.loads(output)
     return report
