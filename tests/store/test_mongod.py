@@ -1,5 +1,6 @@
 """The private server: found, started once, stopped, and alive again after everything."""
 
+import contextlib
 import json
 import os
 import signal
@@ -141,11 +142,16 @@ def test_a_taken_port_is_given_up_and_the_replica_set_follows(server: PrivateMon
     connect(first, timeout_ms=5000).campaigns.insert_one({"name": "kept"})
     port = server.status().port
     server.stop()
-    with socket.socket() as occupant:
-        occupant.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        occupant.bind(("127.0.0.1", port))
-        occupant.listen()
+    with socket.create_server(("127.0.0.1", port)) as occupant:
+
+        def turn_away() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    occupant.accept()[0].close()
+
+        threading.Thread(target=turn_away, daemon=True).start()
         second = server.start()
+        occupant.shutdown(socket.SHUT_RDWR)
     assert second != first
     assert connect(second, timeout_ms=5000).campaigns.find_one({})["name"] == "kept"
 

@@ -5,7 +5,6 @@ from typing import Any
 from bson import ObjectId
 from gridfs.errors import CorruptGridFile, NoFile
 
-from godelta.errors import GodeltaError
 from godelta.store.database import Store
 
 
@@ -15,19 +14,11 @@ def save_blob(store: Store, name: str, data: bytes, **metadata: Any) -> ObjectId
 
 
 def read_blob(store: Store, blob_id: ObjectId) -> bytes | None:
-    """The bytes, None where they are not there.
-
-    Raises
-    ------
-    GodeltaError
-        Where parts of them are missing.
-    """
+    """The bytes, None where they are not there as a whole, perhaps being deleted right now."""
     try:
         return store.blobs.open_download_stream(blob_id).read()
-    except NoFile:
+    except (NoFile, CorruptGridFile):
         return None
-    except CorruptGridFile as error:
-        raise GodeltaError(f"parts of a stored blob are missing: {error}", where=str(blob_id)) from error
 
 
 def delete_blob(store: Store, blob_id: ObjectId | None) -> None:

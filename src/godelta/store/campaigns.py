@@ -121,7 +121,9 @@ def load_problem(store: Store, campaign_id: str) -> bytes:
     campaign = get_campaign(store, campaign_id)
     problem = read_blob(store, campaign.problem)
     if problem is None:
-        raise GodeltaError("the campaign's search problem is missing in the database", where=campaign.name)
+        raise GodeltaError(
+            "the campaign's search problem is missing or damaged in the database", where=campaign.name
+        )
     return problem
 
 

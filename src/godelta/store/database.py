@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from gridfs import GridFSBucket
-from pymongo import ASCENDING, DESCENDING, MongoClient
+from pymongo import ASCENDING, DESCENDING, IndexModel, MongoClient
 from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import ConfigurationError, InvalidURI, OperationFailure, ServerSelectionTimeoutError
@@ -57,9 +57,12 @@ class Store:
 
     def ensure_indexes(self) -> None:
         """Create what is missing of the indexes, and note the schema's version."""
+        models: dict[str, list[IndexModel]] = {}
         for name, keys, unique in _INDEXES:
             spec = [(key.lstrip("-"), DESCENDING if key.startswith("-") else ASCENDING) for key in keys]
-            self.db[name].create_index(spec, unique=unique)
+            models.setdefault(name, []).append(IndexModel(spec, unique=unique))
+        for name, indexes in models.items():
+            self.db[name].create_indexes(indexes)
         self.db["meta"].update_one(
             {"_id": "schema"}, {"$setOnInsert": {"version": SCHEMA_VERSION}}, upsert=True
         )

@@ -116,10 +116,7 @@ def load_model(store: Store, model_id: str) -> bytes:
 
 
 def _whole_blob(store: Store, document: ModelDocument) -> bytes | None:
-    try:
-        blob = read_blob(store, document.blob)
-    except GodeltaError:
-        return None
+    blob = read_blob(store, document.blob)
     if blob is None or hashlib.sha256(blob).hexdigest() != document.sha256:
         return None
     return blob

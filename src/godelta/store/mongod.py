@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pymongo import MongoClient
-from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
 
 from godelta.errors import GodeltaError
 from godelta.store.serverfile import (
@@ -30,13 +30,16 @@ from godelta.store.serverfile import (
 
 USER = "godelta"
 HOST = "127.0.0.1"
+# Below the range from which systems take ports for outgoing connections: a remembered port stays free.
+PORTS = range(20_000, 32_000)
 START_SECONDS = 600.0  # recovery after an unclean shutdown takes long on slow disks
 PRIMARY_SECONDS = 120.0
 STOP_SECONDS = 30.0
 LOG_BYTES = 20_000_000
 
 _UNAUTHORIZED, _AUTHENTICATION_FAILED, _ALREADY_INITIALIZED, _USER_EXISTS = 13, 18, 23, 51003
-_NOT_YET_INITIALIZED = 94
+# NotYetInitialized, ConfigurationInProgress, InterruptedDueToReplStateChange
+_STILL_STARTING = frozenset({94, 109, 11602})
 
 
 def find_mongod() -> Path:
@@ -314,44 +317,52 @@ def _tolerating(client: MongoClient[dict[str, Any]], command: dict[str, Any], co
 
 
 def _repair_member(client: MongoClient[dict[str, Any]], member: str) -> None:
-    """After a change of port the replica set still names the old one."""
-    config = _replica_set_config(client)
-    if config["members"][0]["host"] != member:
-        config["members"][0]["host"] = member
-        config["version"] += 1
-        client.admin.command("replSetReconfig", config, force=True)
+    """After a change of port the replica set still names the old one.
 
-
-def _replica_set_config(client: MongoClient[dict[str, Any]]) -> dict[str, Any]:
+    A server that has just started looks for itself at the old port first, which takes up to half a
+    minute where something silent listens there.
+    """
     deadline = time.monotonic() + PRIMARY_SECONDS
     while True:
         try:
-            return dict(client.admin.command("replSetGetConfig")["config"])
-        except OperationFailure as error:
-            # A server that has just started listens before it has read its own configuration.
-            if error.code != _NOT_YET_INITIALIZED or time.monotonic() > deadline:
+            config = client.admin.command("replSetGetConfig")["config"]
+            if config["members"][0]["host"] == member:
+                return
+            config["members"][0]["host"] = member
+            config["version"] += 1
+            client.admin.command("replSetReconfig", config, force=True)
+        except (OperationFailure, ConnectionFailure) as error:
+            # A change of the configuration closes every connection.
+            starting = isinstance(error, ConnectionFailure) or error.code in _STILL_STARTING
+            if not starting or time.monotonic() > deadline:
                 raise
         time.sleep(0.05)
 
 
 def _wait_for_primary(client: MongoClient[dict[str, Any]]) -> None:
     deadline = time.monotonic() + PRIMARY_SECONDS
-    while not client.admin.command("hello").get("isWritablePrimary"):
+    while True:
+        try:
+            if client.admin.command("hello").get("isWritablePrimary"):
+                return
+        except ConnectionFailure:
+            if time.monotonic() > deadline:
+                raise
         if time.monotonic() > deadline:
             raise TimeoutError(f"not writable after {PRIMARY_SECONDS:.0f} s")
         time.sleep(0.05)
 
 
 def _free_port(preferred: int | None) -> int:
-    """The preferred port where nothing listens on it, else any free one."""
-    for port in (preferred, 0):
-        if port is None:
-            continue
+    """The preferred port where nothing listens on it, else any free one of `PORTS`."""
+    tries = [] if preferred is None else [preferred]
+    tries += [PORTS.start + secrets.randbelow(len(PORTS)) for _ in range(100)]
+    for port in tries:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((HOST, port))
             except OSError:
                 continue
-            return int(probe.getsockname()[1])
+            return port
     raise GodeltaError("no free port on the loopback interface")
