@@ -4,6 +4,7 @@ from ase import Atoms, units
 from ase.build import molecule
 
 from godelta.reference import xtb
+from godelta.reference.engine import Task
 from godelta.reference.isolated import evaluate_isolated
 from godelta.reference.settings import XTBSettings
 
@@ -30,7 +31,7 @@ def test_energy_and_forces_are_those_of_tblites_own_calculator(tmp_path, name):
     outcome = evaluate_isolated(boxed, XTBSettings(), tmp_path)
     assert outcome.energy == pytest.approx(atoms.get_potential_energy(), abs=1e-8)
     np.testing.assert_allclose(outcome.forces, atoms.get_forces(), atol=1e-7)
-    assert outcome.tried == ("default mixing",)
+    assert outcome.tried == ("direct",)
 
 
 def test_water_has_the_published_energy(tmp_path):
@@ -53,7 +54,7 @@ def test_forces_are_the_gradient_of_the_energy(tmp_path):
 def test_no_convergence_names_what_was_tried(tmp_path):
     outcome = evaluate_isolated(molecule("CO"), XTBSettings(max_iterations=2), tmp_path)
     assert outcome.reason == "not_converged"
-    assert outcome.tried == ("default mixing", "mixing 0.1")
+    assert outcome.tried == ("direct", "hot start")
     assert "2 cycles" in outcome.message
 
 
@@ -69,3 +70,24 @@ def test_evaluation_is_repeatable_to_the_last_bit(tmp_path):
     outcomes = [evaluate_isolated(molecule("H2O"), XTBSettings(), tmp_path / str(k)) for k in range(2)]
     assert outcomes[0].energy == outcomes[1].energy
     np.testing.assert_array_equal(outcomes[0].forces, outcomes[1].forces)
+
+
+def test_hot_start_converges_what_fails_directly(tmp_path):
+    positions = [
+        [1.948, 2.747, 0.184], [0.808, 4.359, 4.207], [4.0, 2.494, 6.482],
+        [6.375, 4.456, 4.228], [4.475, 2.528, 0.878], [3.158, 5.782, 6.071],
+    ]  # fmt: skip
+    outcome = evaluate_isolated(Atoms("Ag4S2", positions), XTBSettings(max_iterations=100), tmp_path)
+    assert (outcome.status, outcome.tried) == ("ok", ("direct", "hot start"))
+    assert outcome.energy == pytest.approx(-610.15073, abs=1e-4)
+
+
+def test_hot_start_ends_in_the_same_state_as_the_direct_way(monkeypatch):
+    atoms = Atoms("Ag3S", positions=[[0, 0, 0], [2.8, 0, 0], [1.3, 2.5, 0], [1.2, 0.9, 1.8]])
+    task = Task(atoms.numbers, atoms.positions, np.zeros((3, 3)), atoms.pbc, XTBSettings().model_dump())
+    direct = xtb.evaluate(task)
+    monkeypatch.setattr(xtb, "LADDER", xtb.LADDER[1:])
+    hot = xtb.evaluate(task)
+    assert hot.tried == ("hot start",)
+    assert hot.energy == pytest.approx(direct.energy, abs=1e-6)
+    np.testing.assert_allclose(hot.forces, direct.forces, atol=1e-4)
