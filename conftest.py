@@ -1,7 +1,8 @@
 """Fixtures of every test: a real MongoDB server, and an empty database per test."""
 
+import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -10,8 +11,10 @@ from godelta.store.mongod import PrivateMongod
 
 
 @pytest.fixture(scope="session")
-def mongod_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def mongod_uri(require: Callable[[str], None], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """URI of a private server that lives as long as the test session."""
+    if "GODELTA_MONGOD" not in os.environ:
+        require("mongod")
     server = PrivateMongod(tmp_path_factory.mktemp("mongod"))
     yield server.start()
     server.stop()
