@@ -39,7 +39,7 @@ class DeltaCalculator(Calculator):
         system_changes: Sequence[str] = all_changes,
     ) -> None:
         """Evaluate the atoms, as ASE asks it to."""
-        Calculator.calculate(self, atoms, properties, system_changes)  # type: ignore[no-untyped-call]
+        Calculator.calculate(self, atoms, properties, system_changes)
         if self.atoms is None:
             raise CalculatorSetupError("there are no atoms to calculate")
         batch = self.model.evaluate([self.atoms], uncertainty=self.uncertainty)

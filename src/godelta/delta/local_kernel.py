@@ -1,7 +1,7 @@
 """The kernel between structures: squared exponentials of local environments, summed over atoms.
 
 k(i, j) = delta(b_i, b_j) exp(-|p_i - p_j|² / 2 l²), in units of the amplitude s². Blocks b are species, or
-one block for all. Everything a prediction needs is two matrix products and one exponential per block.
+one block for all. A prediction needs two matrix products and one exponential per block.
 """
 
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 from godelta.arrays import FloatArray, IntArray
+from godelta.delta import products
 
 JITTER = 1e-8
 
@@ -25,10 +26,10 @@ class Environments:
 
 @dataclass(frozen=True, slots=True)
 class BlockValues:
-    """Atoms of one block: indices, features (n_b, f) relative to the block's centre, and k (n_b, m_b)."""
+    """Atoms of one block: indices (n_b,), X and k as `products` has them, with rows rounded up."""
 
     block: int
-    atoms: IntArray | slice
+    atoms: IntArray
     X: FloatArray
     K: FloatArray
 
@@ -37,30 +38,17 @@ class _Block:
     """Inducing points (m, f) of one block, prepared for products. Distances ignore the common centre."""
 
     def __init__(self, inducing: FloatArray, length_scale: float) -> None:
-        self.size = len(inducing)
-        self.centre = inducing.mean(axis=0) if self.size else np.zeros(inducing.shape[1])
-        self.inverse = 1.0 / length_scale**2
-        z = inducing - self.centre
-        half = -0.5 * self.inverse * np.einsum("ij,ij->i", z, z)
-        one = np.ones(self.size)
-        # exponent = [x, 1, -|x|²/2l²] . [z/l², -|z|²/2l², 1]: one product, no pass over (n, m) to add norms
-        self.exponents = np.ascontiguousarray(np.column_stack([z * self.inverse, half, one]).T)
-        self.pull = np.column_stack([z * self.inverse, one])
+        m, f = inducing.shape
+        self.scale = 1.0 / length_scale
+        self.centre = inducing.mean(axis=0) if m else np.zeros(f)
+        self.points = np.zeros(((f + 3) // 4 * 4, m))
+        self.points[:f] = ((inducing - self.centre) * self.scale).T
+        self.half = -0.5 * np.einsum("ij,ij->j", self.points, self.points)
 
-    def values(self, X: FloatArray) -> FloatArray:
-        n, f = X.shape
-        left = np.empty((n, f + 2))
-        left[:, :f] = X
-        left[:, f] = 1.0
-        left[:, f + 1] = (-0.5 * self.inverse) * np.einsum("ij,ij->i", X, X)
-        K = left @ self.exponents
-        np.minimum(K, 0.0, out=K)  # round-off only
-        values: FloatArray = np.exp(K, out=K)
-        return values
-
-    def weighted_pull(self, weights: FloatArray) -> FloatArray:
-        """Rows [z/l², 1] times weights (m,); kept for the weights of the mean, which recur."""
-        return self.pull * weights[:, None]
+    def values(self, features: FloatArray, atoms: IntArray) -> tuple[FloatArray, FloatArray]:
+        """X and k of some atoms."""
+        X, K = products.squared_exponents(features, atoms, self.centre, self.scale, self.points, self.half)
+        return X, np.exp(K, out=K)
 
 
 @dataclass(frozen=True)
@@ -93,7 +81,7 @@ class LocalKernel:
         """Lower Cholesky factors of K_MM + 1e-8, by block."""
         result: list[FloatArray] = []
         for points, block in zip(self.inducing, self._blocks, strict=True):
-            K = block.values(points - block.centre)
+            K = block.values(points, np.arange(len(points)))[1][: len(points)]
             K = 0.5 * (K + K.T)
             K[np.diag_indices(len(K))] = 1.0 + JITTER
             result.append(np.asarray(np.linalg.cholesky(K), dtype=np.float64))
@@ -101,23 +89,21 @@ class LocalKernel:
 
     def values(self, environments: Environments) -> list[BlockValues]:
         """Kernel between each atom and the inducing points of its block."""
-        if len(self.inducing) == 1:
-            block = self._blocks[0]
-            X = environments.features - block.centre
-            return [BlockValues(0, slice(None), X, block.values(X))]
         result = []
         for b, block in enumerate(self._blocks):
-            atoms = np.flatnonzero(environments.kinds == b)
+            if len(self.inducing) == 1:
+                atoms = np.arange(len(environments.kinds))
+            else:
+                atoms = np.flatnonzero(environments.kinds == b)
             if atoms.size:
-                X = environments.features[atoms] - block.centre
-                result.append(BlockValues(b, atoms, X, block.values(X)))
+                result.append(BlockValues(b, atoms, *block.values(environments.features, atoms)))
         return result
 
     def row(self, values: list[BlockValues]) -> FloatArray:
         """k_M (M,): the kernel of the structure with each inducing point."""
         result = np.zeros(self.size)
         for v in values:
-            result[self.offsets[v.block] : self.offsets[v.block + 1]] = v.K.sum(axis=0)
+            result[self.offsets[v.block] : self.offsets[v.block + 1]] = v.K[: len(v.atoms)].sum(axis=0)
         return result
 
     def rows(self, structures: list[Environments]) -> FloatArray:
@@ -127,31 +113,26 @@ class LocalKernel:
             result[k] = self.row(self.values(environments))
         return result
 
-    def prepare(self, weights: FloatArray) -> list[FloatArray]:
-        """Matrices by which `pull_back` differentiates k_M . weights."""
-        parts = zip(self._blocks, self.offsets[:-1], self.offsets[1:], strict=True)
-        return [block.weighted_pull(weights[begin:end]) for block, begin, end in parts]
-
     def pull_back(
-        self, values: list[BlockValues], prepared: list[FloatArray], shape: tuple[int, ...]
+        self, values: list[BlockValues], weights: FloatArray, shape: tuple[int, ...]
     ) -> tuple[float, FloatArray]:
         """k_M . weights and its derivative by the features, an array of `shape` (n, f)."""
         total, gradient = 0.0, np.zeros(shape)
-        inverse = 1.0 / self.length_scale**2
         for v in values:
-            product = v.K @ prepared[v.block]
-            weight = product[:, -1:]
-            total += float(weight.sum())
-            gradient[v.atoms] = product[:, :-1] - v.X * (weight * inverse)
+            block, n = self._blocks[v.block], len(v.atoms)
+            part = weights[self.offsets[v.block] : self.offsets[v.block + 1]]
+            sums, pulled = products.weighted_pull(v.X, v.K, part, block.points)
+            total += float(sums[:n].sum())
+            gradient[v.atoms] = pulled[:n, : shape[1]] * block.scale
         return total, gradient
 
     def self_values(self, values: list[BlockValues]) -> tuple[float, list[FloatArray]]:
         """k** = sum_ij k(p_i, p_j) of one structure, and the matrices k(p_i, p_j) by block."""
         matrices = []
         for v in values:
-            squared = np.einsum("ij,ij->i", v.X, v.X)
-            exponent = v.X @ v.X.T - 0.5 * (squared[:, None] + squared[None, :])
-            matrices.append(np.exp(np.minimum(exponent / self.length_scale**2, 0.0)))
+            X = v.X[: len(v.atoms)]
+            half = 0.5 * np.einsum("ij,ij->i", X, X)
+            matrices.append(np.exp(X @ X.T - half[:, None] - half[None, :]))
         return float(sum(matrix.sum() for matrix in matrices)), matrices
 
     def self_gradient(
@@ -160,7 +141,8 @@ class LocalKernel:
         """Derivative of k** by the features, an array of `shape` (n, f)."""
         gradient = np.zeros(shape)
         for v, S in zip(values, matrices, strict=True):
-            gradient[v.atoms] = (S @ v.X - v.X * S.sum(axis=1)[:, None]) * (2.0 / self.length_scale**2)
+            X = v.X[: len(v.atoms), : shape[1]]
+            gradient[v.atoms] = (S @ X - X * S.sum(axis=1)[:, None]) * (2.0 / self.length_scale)
         return gradient
 
     def whiten(self, rows: FloatArray) -> FloatArray:

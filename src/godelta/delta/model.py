@@ -59,10 +59,6 @@ class Correction:
         """The descriptor."""
         return SOAP(self.settings.soap, self.species)
 
-    @cached_property
-    def _mean_pull(self) -> list[FloatArray]:
-        return self.kernel.prepare(self.posterior.weights[: self.kernel.size])
-
     @property
     def hyperparameters(self) -> dict[str, float | int]:
         """What the fit chose: plain numbers; amplitude in eV per atom, noise relative to its square."""
@@ -111,14 +107,18 @@ class Correction:
         counts = np.bincount(context.kinds, minlength=len(self.species)).astype(np.float64)
         if len(posterior.mean) == 1:
             counts = counts.sum(keepdims=True)
-        local, G = kernel.pull_back(values, self._mean_pull, features.shape)
+        weights = posterior.weights[: kernel.size]
         sigma = float("nan")
-        if kappa or uncertainty:
-            sigma, explained, matrices = deviation(kernel, posterior, values, counts)
+        if not (kappa or uncertainty):
+            local, G = kernel.pull_back(values, weights, features.shape)
+        else:
+            row = kernel.row(values)
+            local = float(row @ weights)
+            sigma, explained, matrices = deviation(kernel, posterior, values, row, counts)
+            # d(-kappa sigma) = kappa s²/sigma (W^T W k_M) . dk_M - kappa s²/(2 sigma) dk**
+            factor = kappa * posterior.amplitude**2 / sigma
+            G = kernel.pull_back(values, weights + factor * explained, features.shape)[1]
             if kappa:
-                # d(-kappa sigma) = kappa s²/sigma (W^T W k_M) . dk_M - kappa s²/(2 sigma) dk**
-                factor = kappa * posterior.amplitude**2 / sigma
-                G += kernel.pull_back(values, kernel.prepare(factor * explained), features.shape)[1]
                 G -= 0.5 * factor * kernel.self_gradient(values, matrices, features.shape)
         forces = -self.soap.vjp(context, G, moving)
         return Prediction(mean_energy(posterior, counts) + local, forces, sigma)

@@ -12,16 +12,13 @@ pairs, so no Jacobian is ever formed. Every pair is stored once: S_lm(-r) = (-1)
 Units: Å.
 """
 
-from collections.abc import Callable
 from math import ceil, exp, floor, pi, sqrt
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import NamedTuple
 
-import numba
 import numpy as np
 
 from godelta.arrays import BoolArray, FloatArray, IntArray
-
-_Function = TypeVar("_Function", bound=Callable[..., Any])
+from godelta.delta.compiled import compiled
 
 
 class Basis(NamedTuple):
@@ -40,12 +37,6 @@ class Basis(NamedTuple):
     n_species: int
     r_cut: float
     power: float
-
-
-def compiled(function: _Function) -> _Function:
-    """Compile with numba, keeping the type; NaN and infinity keep their meaning."""
-    decorate = numba.njit(cache=True, fastmath={"contract", "reassoc", "nsz", "arcp"})
-    return cast(_Function, decorate(function))
 
 
 @compiled

@@ -261,13 +261,19 @@ def _apply_window(
 
 
 def deviation(
-    kernel: LocalKernel, posterior: Posterior, values: list[BlockValues], counts: FloatArray
+    kernel: LocalKernel,
+    posterior: Posterior,
+    values: list[BlockValues],
+    row: FloatArray,
+    counts: FloatArray,
 ) -> tuple[float, FloatArray, list[FloatArray]]:
-    """Standard deviation [eV], W^T W k_M (M,), and the matrices k(p_i, p_j) of one structure."""
+    """Standard deviation [eV], W^T W k_M (M,), and the matrices k(p_i, p_j) of one structure.
+
+    row: its k_M (M,); counts: (c,) as in `SparseGP.counts`.
+    """
     scaled = posterior.mean_scale * counts
-    row = np.concatenate([kernel.row(values), scaled])
     prior, matrices = kernel.self_values(values)
-    seen = posterior.projection @ row
+    seen = posterior.projection @ np.concatenate([row, scaled])
     relative = max(prior + float(scaled @ scaled - seen @ seen), 1e-12)
     explained = seen @ posterior.projection
     return posterior.amplitude * float(np.sqrt(relative)), explained[: kernel.size], matrices
@@ -278,8 +284,9 @@ def energy_and_deviation(
 ) -> tuple[float, float]:
     """Mean and standard deviation [eV] of one structure; counts (c,) as in `SparseGP.counts`."""
     values = kernel.values(environments)
-    energy = mean_energy(posterior, counts) + float(kernel.row(values) @ posterior.weights[: kernel.size])
-    return energy, deviation(kernel, posterior, values, counts)[0]
+    row = kernel.row(values)
+    energy = mean_energy(posterior, counts) + float(row @ posterior.weights[: kernel.size])
+    return energy, deviation(kernel, posterior, values, row, counts)[0]
 
 
 def mean_energy(posterior: Posterior, counts: FloatArray) -> float:

@@ -1,0 +1,238 @@
+"""What the Δ-model costs: energy and forces, with CHGNet in one process, and retraining.
+
+    python benchmarks/delta_cost.py [--repeats 200]
+
+One thread; CPU time of the process. Systems: the cluster Ag14S7 (21 atoms, open), and Ag6S6 on Ag(111) 4x4x3
+(60 atoms, periodic in the plane, the two lower layers fixed by FixAtoms). Numbers go to results/delta_cost.json.
+"""
+
+import os
+
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    os.environ[_name] = "1"
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.build import fcc111
+from ase.constraints import FixAtoms
+from record import machine, save, versions
+
+from godelta.delta.model import Correction, DeltaModel, moving_atoms, train
+from godelta.delta.settings import DeltaSettings
+from godelta.errors import MissingExtraError
+from godelta.foundation import CHGNetSettings, load_foundation
+
+INDUCING = 1000
+SPECIES = (16, 47)
+LIMITS = {"cluster": {"delta_ms": 0.8, "ratio": 1.06}, "slab": {"delta_ms": 3.5, "ratio": 1.03}}
+
+
+def cluster(seed: int) -> Atoms:
+    """A random compact Ag14S7 in a box of 20 Å."""
+    rng = np.random.default_rng(seed)
+    positions: list[np.ndarray] = []
+    while len(positions) < 21:
+        trial = rng.normal(scale=2.4, size=3)
+        if all(np.linalg.norm(trial - other) > 2.2 for other in positions):
+            positions.append(trial)
+    return Atoms("Ag14S7", positions=np.array(positions) + 10.0, cell=[20.0] * 3)
+
+
+def slab(seed: int) -> Atoms:
+    """Ag(111) 4x4x3 with 12 atoms of Ag6S6 above it; the two lower layers are fixed."""
+    rng = np.random.default_rng(seed)
+    atoms = fcc111("Ag", (4, 4, 3), vacuum=8.0)
+    fixed = atoms.get_tags() > 1
+    atoms.pbc = (True, True, False)
+    atoms.positions[~fixed] += rng.normal(scale=0.1, size=(np.count_nonzero(~fixed), 3))
+    top = atoms.positions[:, 2].max()
+    added: list[np.ndarray] = []
+    while len(added) < 12:
+        trial = rng.random(3) @ (atoms.cell.array * [[1], [1], [0]]) + [0, 0, top + 1.8 + 2.5 * rng.random()]
+        if all(np.linalg.norm(trial - other) > 1.9 for other in added):
+            added.append(trial)
+    atoms += Atoms("Ag6S6", positions=added)
+    atoms.set_constraint(FixAtoms(indices=np.flatnonzero(fixed)))
+    return atoms
+
+
+SYSTEMS: dict[str, Callable[[int], Atoms]] = {"cluster": cluster, "slab": slab}
+
+
+def toy_residual(atoms: Atoms) -> float:
+    """A smooth energy in eV to learn; its values do not change the cost."""
+    r = atoms.get_all_distances(mic=True) + 1e3 * np.eye(len(atoms))
+    return float(-0.1 * np.sum(np.exp(-((r / 3.0) ** 2))))
+
+
+def fit(make: Callable[[int], Atoms], count: int, settings: DeltaSettings) -> Correction:
+    structures = [make(k) for k in range(count)]
+    energies = [toy_residual(atoms) for atoms in structures]
+    return train(settings, SPECIES, structures, np.zeros(count), energies, [f"{k:05d}" for k in range(count)])
+
+
+def cpu_ms(actions: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+    """CPU milliseconds of each action, measured in turn so that all see the same machine."""
+    for action in actions.values():
+        for _ in range(3):
+            action()
+    times: dict[str, list[float]] = {name: [] for name in actions}
+    for _ in range(repeats):
+        for name, action in actions.items():
+            start = time.process_time()
+            action()
+            times[name].append(1e3 * (time.process_time() - start))
+    return times
+
+
+def summary(times: dict[str, list[float]]) -> dict[str, Any]:
+    return {
+        name: {
+            "n": len(values),
+            "median_ms": float(np.median(values)),
+            "p10_p90_ms": [float(x) for x in np.percentile(values, [10, 90])],
+        }
+        for name, values in times.items()
+    }
+
+
+def delta_cost(repeats: int) -> dict[str, Any]:
+    """Energy and forces of the correction alone, and with its uncertainty."""
+    results = {}
+    for name, make in SYSTEMS.items():
+        for label, settings in (
+            ("default", DeltaSettings(inducing_points=INDUCING)),
+            ("paper", DeltaSettings(preset="paper", inducing_points=INDUCING)),
+        ):
+            correction = fit(make, 60, settings)
+            atoms = make(10_000)
+            moving = moving_atoms(atoms)
+            actions: dict[str, Callable[[], object]] = {
+                "energy_forces": lambda c=correction, a=atoms, m=moving: c.predict(a, moving=m),
+                "lower_bound": lambda c=correction, a=atoms, m=moving: c.predict(a, kappa=1.0, moving=m),
+            }
+            results[f"{name}/{label}"] = {
+                "atoms": len(atoms),
+                "moving": len(atoms) if moving is None else int(moving.sum()),
+                "inducing_points": correction.kernel.size,
+                **summary(cpu_ms(actions, repeats)),
+            }
+    return results
+
+
+def with_foundation(repeats: int) -> dict[str, Any]:
+    """CHGNet alone and CHGNet + Δ, in one process and in turn."""
+    import torch
+
+    torch.set_num_threads(1)
+    foundation = load_foundation(CHGNetSettings())
+    results = {}
+    for name, make in SYSTEMS.items():
+        model = DeltaModel(foundation, fit(make, 60, DeltaSettings(inducing_points=INDUCING)))
+        atoms = make(10_000)
+        actions: dict[str, Callable[[], object]] = {
+            "chgnet": lambda a=atoms: foundation.evaluate([a]),
+            "chgnet_delta": lambda a=atoms, m=model: m.evaluate([a]),
+        }
+        times = cpu_ms(actions, max(repeats // 8, 10))
+        ratio = float(np.median(times["chgnet_delta"]) / np.median(times["chgnet"]))
+        results[name] = {**summary(times), "ratio_of_medians": ratio}
+    return results
+
+
+def retraining(count: int) -> dict[str, Any]:
+    """One more slab on top of `count - 1`: from the stored model, and from nothing."""
+    settings = DeltaSettings(inducing_points=INDUCING)
+    structures = [slab(k) for k in range(count)]
+    energies = np.array([toy_residual(atoms) for atoms in structures])
+    ids = [f"{k:05d}" for k in range(count)]
+    zeros = np.zeros(count)
+    fit(slab, 2, settings)  # compiles
+    start = time.process_time()
+    previous = train(settings, SPECIES, structures[:-1], zeros[:-1], energies[:-1], ids[:-1])
+    from_nothing = time.process_time() - start
+    blob = previous.to_bytes()
+    times = []
+    for _ in range(5):
+        start = time.process_time()
+        reloaded = Correction.from_bytes(blob)
+        loaded = time.process_time()
+        train(settings, SPECIES, structures, zeros, energies, ids, reloaded)
+        times.append((loaded - start, time.process_time() - loaded))
+    load, retrain = np.median(np.array(times), axis=0)
+    return {
+        "structures": count,
+        "inducing_points": previous.kernel.size,
+        "from_nothing_s": from_nothing,
+        "load_s": float(load),
+        "retrain_s": float(retrain),
+        "n": len(times),
+        "stored_mb": len(blob) / 1e6,
+        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def retraining_apart(count: int) -> dict[str, Any]:
+    """`retraining` in a process of its own, so that its peak memory is its own."""
+    command = [sys.executable, __file__, "--retraining", str(count)]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def print_table(results: dict[str, Any]) -> None:
+    here, packages = machine(), versions()
+    print(f"{here['processor']}, {here['cores']} cores, 1 thread used, {here['system']}")
+    print(", ".join(f"{name} {number}" for name, number in packages.items()))
+    print("\nΔ alone, CPU ms        atoms  moving     M     n   E+F   [p10, p90]     E - kappa sigma   limit")
+    for name, row in results["delta"].items():
+        fast, bound = row["energy_forces"], row["lower_bound"]
+        low, high = fast["p10_p90_ms"]
+        print(
+            f"{name:22s} {row['atoms']:5d} {row['moving']:7d} {row['inducing_points']:5d} {fast['n']:5d}"
+            f" {fast['median_ms']:5.2f}   [{low:.2f}, {high:.2f}] {bound['median_ms']:14.2f}"
+            f" {LIMITS[name.split('/')[0]]['delta_ms']:11.1f}"
+        )
+    for name, row in results.get("foundation", {}).items():
+        print(
+            f"CHGNet {name:10s} {row['chgnet']['median_ms']:8.2f} ms, with Δ {row['chgnet_delta']['median_ms']:8.2f}"
+            f" ms, ratio {row['ratio_of_medians']:.3f} (limit {LIMITS[name]['ratio']}), n {row['chgnet']['n']}"
+        )
+    row = results["retraining"]
+    print(
+        f"Retraining at N={row['structures']} slabs, M={row['inducing_points']}: {row['retrain_s']:.2f} CPU s"
+        f" (limit 1), load {row['load_s']:.2f} s, from nothing {row['from_nothing_s']:.1f} s,"
+        f" peak {row['peak_rss_mb']:.0f} MB (limit 1000), stored {row['stored_mb']:.0f} MB, n {row['n']}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--repeats", type=int, default=200)
+    parser.add_argument("--structures", type=int, default=500, help="slabs in the retraining part")
+    parser.add_argument("--retraining", type=int, help="only this part, as JSON")
+    arguments = parser.parse_args()
+    if arguments.retraining:
+        print(json.dumps(retraining(arguments.retraining)))
+        return
+    results: dict[str, Any] = {"delta": delta_cost(arguments.repeats)}
+    try:
+        results["foundation"] = with_foundation(arguments.repeats)
+    except MissingExtraError as error:
+        print(error)
+    results["retraining"] = retraining_apart(arguments.structures)
+    print_table(results)
+    print(f"raw numbers: {save('delta_cost', results)}")
+
+
+if __name__ == "__main__":
+    main()
