@@ -65,6 +65,8 @@ def evaluate_structure(session: Session, document: StructureDocument) -> str:
         )
         match answer:
             case Stored():
+                # Paid for by a worker that died between storing the result and settling the bill?
+                campaigns.settle_evaluation(session.store, document.campaign_id, document.structure_hash)
                 return f"cached {answer.status}"
             case Busy():
                 if session.should_stop():
@@ -89,6 +91,10 @@ def _compute(session: Session, document: StructureDocument, config: CampaignConf
         evaluations.release(session.store, claim)
         campaigns.release_evaluation(*paid, key)
         raise
+    if outcome.reason == "interrupted":  # killed from outside: no verdict on the structure
+        evaluations.release(session.store, claim)
+        campaigns.release_evaluation(*paid, key)
+        raise StopRequestedError
     if outcome.status == "ok":
         assert outcome.energy is not None
         assert outcome.forces is not None

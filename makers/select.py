@@ -8,12 +8,17 @@ import numpy as np
 from jobflow import Maker, job
 
 from godelta.analysis.duplicates import group
+from godelta.arrays import IntArray
 from godelta.makers.seeds import Stream, generator
 from godelta.makers.session import Session, current_session
+from godelta.search import make_method
 from godelta.search.selection import choose
-from godelta.store import campaigns, rounds, structures
+from godelta.store import rounds, structures
+from godelta.store.budget import evaluations_left
 from godelta.store.database import Superseded
-from godelta.store.documents import RoundKey, StructureDocument
+from godelta.store.documents import RoundKey, StructureDocument, structure_hash
+
+SEEN_TOLERANCE = 0.03  # Å
 
 
 @dataclass
@@ -34,23 +39,25 @@ def run_select(session: Session, key: RoundKey, epoch: int) -> dict[str, Any]:
     round_ = rounds.get_round(store, key)
     if round_.state != "searching":
         return {"status": "done before"}
-    config = session.parts(key.campaign_id).config
+    parts = session.parts(key.campaign_id)
+    settings = parts.config.search.selection
     # With several chains that share, what others evaluated depends on timing; alone it does not.
-    seen = structures.selected_structures(store, key.campaign_id, chain=None if config.share else key.chain)
-    candidates = [
-        document
-        for document in structures.round_candidates(store, key)
-        if document.structure_hash not in {old.structure_hash for old in seen}
-    ]
-    settings = config.search.selection
-    left = campaigns.evaluations_left(store, key.campaign_id, config.budget.evaluations)
+    chain = None if parts.config.share else key.chain
+    seen = structures.selected_structures(store, key.campaign_id, chain)
+    candidates = _new_candidates(session, key, seen)
     chosen = choose(
         energies=np.array([c.model_energy for c in candidates]),
         uncertainties=np.array([math.nan if c.uncertainty is None else c.uncertainty for c in candidates]),
         groups=_groups(candidates, seen),
         settings=settings,
-        count=min(settings.evaluations_per_round, left),
-        rng=generator(config.seed, key, Stream.SELECT),
+        count=min(
+            settings.evaluations_per_round,
+            evaluations_left(store, key.campaign_id, parts.config, key.chain),
+        ),
+        rng=generator(parts.config.seed, key, Stream.SELECT),
+        last=np.array([c.move == "random" for c in candidates], dtype=np.bool_)
+        if settings.choose == "random"
+        else None,
     )
     selection = [candidates[i].structure_id for i in chosen]
     try:
@@ -60,15 +67,40 @@ def run_select(session: Session, key: RoundKey, epoch: int) -> dict[str, Any]:
     return {"status": "selected", "candidates": len(candidates), "selected": len(selection)}
 
 
-def _groups(candidates: list[StructureDocument], seen: list[StructureDocument]) -> np.ndarray:
-    """Labels of equivalent candidates; -1 where an equivalent structure was selected before."""
-    documents = [*seen, *candidates]
-    if not documents:
+def _new_candidates(
+    session: Session, key: RoundKey, seen: list[StructureDocument]
+) -> list[StructureDocument]:
+    """The round's candidates that were never selected; drawing at random, as the papers do, walkers only."""
+    parts = session.parts(key.campaign_id)
+    hashes = {document.structure_hash for document in seen}
+    candidates = [
+        document
+        for document in structures.round_candidates(session.store, key)
+        if document.structure_hash not in hashes
+    ]
+    state = rounds.load_search_state(session.store, key)
+    if parts.config.search.selection.choose == "random" and state is not None:
+        method = make_method(parts.config.search, parts.problem)
+        walkers = {structure_hash(walker.atoms) for walker in method.walkers(method.load(state))}
+        return [c for c in candidates if c.structure_hash in walkers] or candidates
+    return candidates
+
+
+def _groups(candidates: list[StructureDocument], seen: list[StructureDocument]) -> IntArray:
+    """Labels of equivalent candidates; -1 where nearly the same structure was selected before.
+
+    Against earlier selections the tolerance is much tighter than within the round: a better model moves a
+    minimum a little, and the energy there is what the campaign is after.
+    """
+    if not candidates:
         return np.empty(0, dtype=np.int64)
-    labels = group(
-        [document.atoms() for document in documents],
-        np.array([document.foundation_energy for document in documents]),
-    )
-    old = set(labels[: len(seen)].tolist())
-    new = labels[len(seen) :]
-    return np.array([-1 if label in old else label for label in new.tolist()], dtype=np.int64)
+    labels = _labels(candidates)
+    both = _labels([*seen, *candidates], distance_tolerance=SEEN_TOLERANCE)
+    old = set(both[: len(seen)].tolist())
+    known = np.array([label in old for label in both[len(seen) :].tolist()])
+    return np.asarray(np.where(known, -1, labels), dtype=np.int64)
+
+
+def _labels(documents: list[StructureDocument], **tolerance: float) -> IntArray:
+    energies = np.array([document.foundation_energy for document in documents])
+    return group([document.atoms() for document in documents], energies, **tolerance)

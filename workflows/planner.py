@@ -12,6 +12,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from godelta.campaign import CampaignConfig
 from godelta.store import campaigns, rounds
+from godelta.store.budget import evaluations_left
 from godelta.store.database import Store, Superseded
 from godelta.store.documents import RoundDocument, RoundKey
 from godelta.workflows.health import Health, judge
@@ -60,7 +61,7 @@ def open_round(store: Store, campaign_id: str, chain: int, config: CampaignConfi
         return last
     if last.k + 1 >= config.budget.rounds:
         return None
-    if campaigns.evaluations_left(store, campaign_id, config.budget.evaluations) <= 0:
+    if evaluations_left(store, campaign_id, config, chain) <= 0:
         return None
     return rounds.plan_round(store, RoundKey(campaign_id, chain, last.k + 1), model_id=last.next_model_id)
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from datetime import datetime
 from typing import Any
 
 from rich.console import Console
@@ -23,4 +24,8 @@ def table(*columns: str) -> Table:
 
 def print_json(value: Any) -> None:
     """Print a value as JSON, one document, nothing else."""
-    print(json.dumps(value, indent=2, default=str))  # noqa: T201 - rich would wrap and colour it
+    print(json.dumps(value, indent=2, default=_plain))  # noqa: T201 - rich would wrap and colour it
+
+
+def _plain(value: Any) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)

@@ -1,6 +1,7 @@
 """`godelta run`: a private database, local workers, live progress, results."""
 
 import contextlib
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,7 @@ TEND_EVERY_S = 2.0
 def run_campaign(path: Path, folder: Path | None, *, workers: int | None, plain: bool) -> int:
     """Run a campaign to its end; the exit code."""
     config = read_campaign(path)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # batch systems and `kill` end it like Ctrl-C
     workspace = Workspace.find(folder)
     workspace.prepare()
     with console.status("Starting the database"):

@@ -209,12 +209,6 @@ def release_evaluation(store: Store, campaign_id: str, key: str) -> bool:
     return result.matched_count == 1
 
 
-def evaluations_left(store: Store, campaign_id: str, limit: int) -> int:
-    """How many evaluations the budget has left; reserved ones count as used."""
-    campaign = get_campaign(store, campaign_id)
-    return max(0, limit - campaign.spent - len(campaign.reserved))
-
-
 def identity_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """The keys in which two nested mappings differ, one line each: dotted key: old -> new."""
     before, after = dict(_flattened(old)), dict(_flattened(new))

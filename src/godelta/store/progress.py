@@ -85,7 +85,7 @@ def _chain(every: list[RoundDocument], number: int) -> ChainProgress:
         return ChainProgress(number, None, "waiting")
     last = own[-1]
     progress: dict[str, Any] = last.progress
-    acceptance = progress.get("acceptance") or ()
+    acceptance = [value for value in progress.get("acceptance") or () if value is not None]
     return ChainProgress(
         chain=number,
         round=last.k,

@@ -1,0 +1,21 @@
+"""What is left of a campaign's budget of evaluations, for planning; reserving is what keeps it."""
+
+from godelta.campaign import CampaignConfig
+from godelta.store import campaigns, evaluations, structures
+from godelta.store.database import Store
+
+
+def evaluations_left(store: Store, campaign_id: str, config: CampaignConfig, chain: int) -> int:
+    """How many more structures a chain may select.
+
+    Chains that share draw on one budget: what is spent, reserved, or selected and not evaluated yet is
+    gone. Chains that do not share have equal parts of it, so that none depends on another's pace.
+    """
+    budget = config.budget
+    if not config.share:
+        return max(
+            0, budget.evaluations // budget.chains - len(structures.selected_ids(store, campaign_id, chain))
+        )
+    campaign = campaigns.get_campaign(store, campaign_id)
+    waiting = evaluations.counts(store, campaign_id, campaign.reference_hash)["pending"]
+    return max(0, budget.evaluations - campaign.spent - max(waiting, len(campaign.reserved)))
