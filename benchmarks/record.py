@@ -50,5 +50,5 @@ def save(name: str, results: dict[str, Any]) -> Path:
         "versions": versions(),
         **results,
     }
-    path.write_text(json.dumps(document, indent=1) + "\n")
+    path.write_text(json.dumps(document) + "\n")
     return path

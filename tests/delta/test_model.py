@@ -100,7 +100,11 @@ def test_it_equals_the_exact_gaussian_process(cluster, toy_energy, settings):
     np.testing.assert_allclose(lower.forces, forces, atol=1e-5)
 
 
-@pytest.mark.parametrize("settings", [SATURATED, DeltaSettings(preset="paper", inducing_points=40)])
+@pytest.mark.parametrize(
+    "settings",
+    [SATURATED, DeltaSettings(preset="paper", inducing_points=40), DeltaSettings(inducing_points=9)],
+    ids=["sparse", "paper", "more_structures_than_points"],
+)
 def test_gradients_of_the_sparse_model(cluster, toy_energy, settings):
     structures, energies, ids = data(cluster, toy_energy, 20)
     correction = fit(settings, structures, energies, ids)
@@ -157,6 +161,15 @@ def test_bytes_round_trip(cluster, toy_energy):
     first, second = (c.predict(cluster(40), kappa=1.0) for c in (correction, again))
     assert (first.energy, first.uncertainty) == (second.energy, second.uncertainty)
     np.testing.assert_array_equal(first.forces, second.forces)
+
+
+def test_bytes_of_a_newer_version_are_refused(cluster, monkeypatch):
+    correction = fit(DeltaSettings(), [cluster(0)], [1.0], ["a"])
+    monkeypatch.setattr("godelta.delta.storage.SCHEMA_VERSION", 2)
+    blob = correction.to_bytes()
+    monkeypatch.undo()
+    with pytest.raises(GodeltaError, match="schema version 2"):
+        Correction.from_bytes(blob)
 
 
 def test_a_refit_from_cached_rows_equals_a_full_one(cluster, toy_energy):

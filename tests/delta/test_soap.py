@@ -123,9 +123,18 @@ def test_unknown_species_are_named():
         SOAP(SOAPSettings(), [16, 47]).features(Atoms("AgCu", positions=[[0, 0, 0], [2.5, 0, 0]]))
 
 
-def test_a_periodic_direction_needs_a_cell_vector():
-    with pytest.raises(InputError, match="without a cell vector"):
-        SOAP(SOAPSettings(), [47]).features(Atoms("Ag", pbc=(True, False, False)))
+@pytest.mark.parametrize("cell", [None, [[3, 0, 0], [6, 0, 0], [0, 0, 5]]])
+def test_periodic_directions_need_independent_cell_vectors(cell):
+    with pytest.raises(InputError, match="missing or not independent"):
+        SOAP(SOAPSettings(), [47]).features(Atoms("Ag", cell=cell, pbc=(True, True, False)))
+
+
+def test_vectors_in_open_directions_do_not_matter(cluster, slab):
+    soap = SOAP(SOAPSettings(), [16, 47])
+    for atoms in (cluster(0), slab):
+        other = atoms.copy()
+        other.cell[2] = [0.0, 0.0, 0.0] if atoms is slab else [1.0, 2.0, 3.0]
+        np.testing.assert_allclose(soap.features(other), soap.features(atoms), rtol=1e-12, atol=1e-12)
 
 
 def test_no_species_is_refused():

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from godelta.arrays import FloatArray, IntArray
+from godelta.arrays import BoolArray, FloatArray, IntArray
 from godelta.delta import products
 
 JITTER = 1e-8
@@ -45,10 +45,12 @@ class _Block:
         self.points[:f] = ((inducing - self.centre) * self.scale).T
         self.half = -0.5 * np.einsum("ij,ij->j", self.points, self.points)
 
-    def values(self, features: FloatArray, atoms: IntArray) -> tuple[FloatArray, FloatArray]:
-        """X and k of some atoms."""
-        X, K = products.squared_exponents(features, atoms, self.centre, self.scale, self.points, self.half)
-        return X, np.exp(K, out=K)
+    def values(self, features: FloatArray, members: BoolArray) -> tuple[IntArray, FloatArray, FloatArray]:
+        """Indices, X and k of the atoms that are `members`."""
+        atoms, X, K = products.squared_exponents(
+            features, members, self.centre, self.scale, self.points, self.half
+        )
+        return atoms, X, np.exp(K, out=K)
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class LocalKernel:
         """Lower Cholesky factors of K_MM + 1e-8, by block."""
         result: list[FloatArray] = []
         for points, block in zip(self.inducing, self._blocks, strict=True):
-            K = block.values(points, np.arange(len(points)))[1][: len(points)]
+            K = block.values(points, np.ones(len(points), dtype=np.bool_))[2][: len(points)]
             K = 0.5 * (K + K.T)
             K[np.diag_indices(len(K))] = 1.0 + JITTER
             result.append(np.asarray(np.linalg.cholesky(K), dtype=np.float64))
@@ -89,14 +91,10 @@ class LocalKernel:
 
     def values(self, environments: Environments) -> list[BlockValues]:
         """Kernel between each atom and the inducing points of its block."""
-        result = []
+        result, kinds = [], environments.kinds
         for b, block in enumerate(self._blocks):
-            if len(self.inducing) == 1:
-                atoms = np.arange(len(environments.kinds))
-            else:
-                atoms = np.flatnonzero(environments.kinds == b)
-            if atoms.size:
-                result.append(BlockValues(b, atoms, *block.values(environments.features, atoms)))
+            members = kinds == b if len(self.inducing) > 1 else kinds >= 0
+            result.append(BlockValues(b, *block.values(environments.features, members)))
         return result
 
     def row(self, values: list[BlockValues]) -> FloatArray:
@@ -119,11 +117,10 @@ class LocalKernel:
         """k_M . weights and its derivative by the features, an array of `shape` (n, f)."""
         total, gradient = 0.0, np.zeros(shape)
         for v in values:
-            block, n = self._blocks[v.block], len(v.atoms)
             part = weights[self.offsets[v.block] : self.offsets[v.block + 1]]
-            sums, pulled = products.weighted_pull(v.X, v.K, part, block.points)
-            total += float(sums[:n].sum())
-            gradient[v.atoms] = pulled[:n, : shape[1]] * block.scale
+            points = self._blocks[v.block].points
+            total += products.weighted_pull(v.atoms, v.X, v.K, part, points, gradient)
+        gradient /= self.length_scale
         return total, gradient
 
     def self_values(self, values: list[BlockValues]) -> tuple[float, list[FloatArray]]:

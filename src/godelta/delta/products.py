@@ -6,7 +6,7 @@ half of its time. Rows and columns come in blocks of four; callers pad with zero
 
 import numpy as np
 
-from godelta.arrays import FloatArray, IntArray
+from godelta.arrays import BoolArray, FloatArray, IntArray
 from godelta.delta.compiled import compiled
 
 CHUNK = 256  # columns at a time: four rows of each operand stay in the first-level cache
@@ -15,19 +15,20 @@ CHUNK = 256  # columns at a time: four rows of each operand stay in the first-le
 @compiled
 def squared_exponents(
     features: FloatArray,
-    atoms: IntArray,
+    members: BoolArray,
     centre: FloatArray,
     scale: float,
     points: FloatArray,
     half: FloatArray,
-) -> tuple[FloatArray, FloatArray]:
-    """Scaled features X of some atoms, and -|x - z|²/2 of each with the inducing points.
+) -> tuple[IntArray, FloatArray, FloatArray]:
+    """Scaled features X of the atoms that are `members`, and -|x - z|²/2 of each with the inducing points.
 
     x = (feature - centre) * scale, for features (n, f) and centre (f,). points: z (f', m), scaled in the same
-    way, f' = f rounded up to a multiple of four; half: -|z|²/2 (m,). Returns X (n', f') and the exponents
-    (n', m), n' = number of atoms rounded up to a multiple of four; rows beyond the atoms are meaningless.
+    way, f' = f rounded up to a multiple of four; half: -|z|²/2 (m,). Returns the atoms (n_b,), X (n', f') and
+    the exponents (n', m), n' = n_b rounded up to a multiple of four; rows beyond n_b are meaningless.
     """
     f, (padded, m) = features.shape[1], points.shape
+    atoms = np.flatnonzero(members)
     n = (len(atoms) + 3) // 4 * 4
     X, out = np.zeros((n, padded)), np.empty((n, m))
     for i in range(n):
@@ -60,28 +61,34 @@ def squared_exponents(
                     b[j] += b0 * w[j] + b1 * x[j] + b2 * y[j] + b3 * z[j]
                     c[j] += c0 * w[j] + c1 * x[j] + c2 * y[j] + c3 * z[j]
                     d[j] += d0 * w[j] + d1 * x[j] + d2 * y[j] + d3 * z[j]
-    return X, out
+    return atoms, X, out
 
 
 @compiled
 def weighted_pull(
-    X: FloatArray, K: FloatArray, weights: FloatArray, points: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """Sums (n',) of K (n', m) times weights (m,), and the derivative (n', f') of each by its x.
+    atoms: IntArray,
+    X: FloatArray,
+    K: FloatArray,
+    weights: FloatArray,
+    points: FloatArray,
+    gradient: FloatArray,
+) -> float:
+    """Sum of K (n', m) times weights (m,) over the atoms; writes its derivative by their x.
 
-    sum_j w_j k_ij (z_j - x_i), with points z (f', m) and X (n', f') as `squared_exponents` has them.
+    Row atoms[i] of gradient (n, f) becomes sum_j w_j k_ij (z_j - x_i), with points z (f', m) and X (n', f')
+    as `squared_exponents` has them.
     """
     n, m = K.shape
     padded = len(points)
     sums, out, weighted = np.zeros(n), np.empty((n, padded)), np.empty((4, m))
     for i in range(0, n, 4):
         for r in range(4):
-            total = 0.0
+            part = 0.0
             for j in range(m):
                 t = K[i + r, j] * weights[j]
                 weighted[r, j] = t
-                total += t
-            sums[i + r] = total
+                part += t
+            sums[i + r] = part
         a, b, c, d = weighted[0], weighted[1], weighted[2], weighted[3]
         for k in range(0, padded, 2):
             y, z = points[k], points[k + 1]
@@ -99,7 +106,9 @@ def weighted_pull(
             out[i + 1, k], out[i + 1, k + 1] = b0, b1
             out[i + 2, k], out[i + 2, k + 1] = c0, c1
             out[i + 3, k], out[i + 3, k + 1] = d0, d1
-        for r in range(4):
-            for k in range(padded):
-                out[i + r, k] -= sums[i + r] * X[i + r, k]
-    return sums, out
+    total = 0.0
+    for i in range(len(atoms)):
+        total += sums[i]
+        for k in range(gradient.shape[1]):
+            gradient[atoms[i], k] = out[i, k] - sums[i] * X[i, k]
+    return total

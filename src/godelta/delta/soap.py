@@ -80,9 +80,10 @@ class SOAP:
 
     def kinds(self, atoms: Atoms) -> IntArray:
         """(n,) index of each atom's species; raises InputError for a species that is not covered."""
-        kinds: IntArray = self._kind_of[atoms.numbers]
+        numbers = np.asarray(atoms.numbers, dtype=np.int64)
+        kinds: IntArray = self._kind_of[numbers]
         if kinds.size and kinds.min() < 0:
-            symbol = chemical_symbols[int(atoms.numbers[int(np.argmin(kinds))])]
+            symbol = chemical_symbols[int(numbers[int(np.argmin(kinds))])]
             known = ", ".join(chemical_symbols[z] for z in self.species)
             raise InputError(f"the descriptor covers {known}, but the structure contains {symbol}")
         return kinds
@@ -97,14 +98,19 @@ class SOAP:
         Raises
         ------
         InputError
-            For a species that is not covered, or a periodic direction without a cell vector.
+            For a species that is not covered, or periodic directions without independent cell vectors.
         """
-        kinds = self.kinds(atoms)
-        periodic = np.asarray(atoms.pbc, dtype=np.bool_)
         positions = np.ascontiguousarray(atoms.positions, dtype=np.float64)
-        features, coefficients, indices, vectors = soap_kernels.describe(
-            positions, _invertible_cell(atoms, periodic), periodic, kinds, self._basis
-        )
+        cell = np.ascontiguousarray(atoms.cell.array, dtype=np.float64)
+        try:
+            features, kinds, coefficients, indices, vectors = soap_kernels.describe(
+                positions, cell, atoms.pbc, atoms.numbers, self._kind_of, self._basis
+            )
+        except ValueError:
+            self.kinds(atoms)  # names the species, if that is what is wrong
+            raise InputError(
+                "the structure is periodic along cell vectors that are missing or not independent"
+            ) from None
         return features, SOAPContext(kinds, (indices, vectors), coefficients)
 
     def vjp(self, context: SOAPContext, G: FloatArray, moving: BoolArray | None = None) -> FloatArray:
@@ -139,18 +145,6 @@ class SOAP:
             r_cut=s.r_cut,
             power=s.weighting_power,
         )
-
-
-def _invertible_cell(atoms: Atoms, periodic: BoolArray) -> FloatArray:
-    """(3, 3) cell in Å whose vectors count only in periodic directions."""
-    if not periodic.any():
-        return np.eye(3)
-    cell: FloatArray = atoms.cell.array
-    if not cell[periodic].any(axis=1).all():
-        raise InputError("the structure is periodic in a direction without a cell vector")
-    if not periodic.all():
-        cell = atoms.cell.complete().array
-    return np.ascontiguousarray(cell)
 
 
 def _dscribe_slots(n_species: int, n_max: int, l_max: int) -> IntArray:

@@ -55,6 +55,39 @@ def reciprocal(cell: FloatArray) -> FloatArray:
 
 
 @compiled
+def invertible_cell(cell: FloatArray, periodic: BoolArray) -> FloatArray:
+    """The cell (3, 3), with unit vectors normal to all others in open directions.
+
+    Raises ValueError if the periodic vectors are not independent.
+    """
+    result = cell.copy()
+    directions, count = np.zeros((3, 3)), 0
+    for settled in (True, False):
+        for k in range(3):
+            if periodic[k] != settled:
+                continue
+            longest = 0.0
+            for axis in range(1 if settled else 3):
+                v = cell[k].copy()
+                if not settled:
+                    v[:] = 0.0
+                    v[axis] = 1.0
+                full = sqrt(np.sum(v * v))
+                for other in range(count):
+                    v -= np.sum(v * directions[other]) * directions[other]
+                size = sqrt(np.sum(v * v))
+                if size > max(longest, 1e-10 * full):
+                    longest = size
+                    directions[count] = v / size
+            if longest == 0.0:
+                raise ValueError("dependent cell vectors")
+            if not settled:
+                result[k] = directions[count]
+            count += 1
+    return result
+
+
+@compiled
 def images(  # noqa: PLR0912  (loops over three directions)
     positions: FloatArray, cell: FloatArray, periodic: BoolArray, cutoff: float
 ) -> tuple[FloatArray, IntArray, BoolArray]:
@@ -118,7 +151,7 @@ def neighbour_pairs(
 ) -> tuple[IntArray, FloatArray]:
     """Pairs closer than the cutoff, each once: indices (pairs, 2) and vectors (pairs, 3) first to second.
 
-    `cell` must be invertible; its vectors only matter where `periodic`. Skewed cells and cells smaller
+    `cell` must be invertible. Skewed cells and cells smaller
     than the cutoff are exact: all images within reach are counted, an atom's own images included.
     """
     n = len(positions)
@@ -278,13 +311,35 @@ def power_spectrum(c: FloatArray, basis: Basis) -> FloatArray:
 
 
 @compiled
+def kinds_of(numbers: IntArray, table: IntArray) -> IntArray:
+    """(n,) index of each atom's species; raises ValueError where the table by atomic number has none."""
+    kinds = np.empty(len(numbers), np.int64)
+    for i in range(len(numbers)):
+        kinds[i] = table[numbers[i]]
+        if kinds[i] < 0:
+            raise ValueError("unknown species")
+    return kinds
+
+
+@compiled
 def describe(
-    positions: FloatArray, cell: FloatArray, periodic: BoolArray, kinds: IntArray, basis: Basis
-) -> tuple[FloatArray, FloatArray, IntArray, FloatArray]:
-    """Features (n, n_features), coefficients, and neighbour pairs (indices, vectors) of one structure."""
-    indices, vectors = neighbour_pairs(positions, cell, periodic, basis.r_cut)
+    positions: FloatArray,
+    cell: FloatArray,
+    periodic: BoolArray,
+    numbers: IntArray,
+    table: IntArray,
+    basis: Basis,
+) -> tuple[FloatArray, IntArray, FloatArray, IntArray, FloatArray]:
+    """Features (n, n_features), kinds (n,), coefficients, and pairs (indices, vectors) of one structure.
+
+    Everything in one call: in a search, the processor's caches belong to the foundation, and every line of
+    Python costs ten times as much as in a tight loop.
+    """
+    kinds = kinds_of(numbers, table)
+    usable = invertible_cell(cell, periodic)
+    indices, vectors = neighbour_pairs(positions, usable, periodic, basis.r_cut)
     c = coefficients(kinds, indices, vectors, basis)
-    return power_spectrum(c, basis), c, indices, vectors
+    return power_spectrum(c, basis), kinds, c, indices, vectors
 
 
 @compiled
