@@ -1,54 +1,64 @@
-"""The evaluation job: one candidate at the reference level, in a process of its own."""
+"""The evaluation job: candidates at the reference level, each in a process of its own."""
 
+import logging
 import shutil
 import time
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from jobflow import Maker, job
+from pymongo.errors import ConnectionFailure
 
 from godelta.campaign import CampaignConfig
 from godelta.makers.session import Session, StopRequestedError, current_session
-from godelta.reference.isolated import evaluate_isolated
+from godelta.reference.isolated import Outcome, evaluate_isolated
+from godelta.reference.process import Interrupted
 from godelta.reference.registry import reference_hash
 from godelta.store import campaigns, evaluations, rounds, structures
 from godelta.store.database import Superseded
 from godelta.store.documents import RoundKey, StructureDocument
 from godelta.store.evaluations import Busy, Claim, Stored
 
-LEASE_MARGIN_S = 60.0
+# A dead worker's structure is free again after LEASE_S; a living one prolongs its lease in time.
+LEASE_S = 45.0
+PROLONG_EVERY_S = 5.0
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
 class EvaluateMaker(Maker):
-    """Makes the job that evaluates one slot of a round's selection."""
+    """Makes the job that evaluates some slots of a round's selection, one after the other."""
 
     name: str = "evaluate"
 
     @job
     def make(
-        self, campaign_id: str, chain: int, k: int, epoch: int, slot: int, after: dict[str, Any]
+        self, campaign_id: str, chain: int, k: int, epoch: int, slots: list[int], after: dict[str, Any]
     ) -> dict[str, Any]:
-        """Evaluate the candidate of a slot; `after` only orders the jobs."""
-        return run_evaluate(current_session(), RoundKey(campaign_id, chain, k), epoch, slot)
+        """Evaluate the candidates of these slots; `after` only orders the jobs."""
+        session, key = current_session(), RoundKey(campaign_id, chain, k)
+        return dict(Counter(run_evaluate(session, key, epoch, slot) for slot in slots))
 
 
-def run_evaluate(session: Session, key: RoundKey, epoch: int, slot: int) -> dict[str, Any]:
-    """Evaluate `selection[slot]`; a slot beyond the selection has nothing to do."""
+def run_evaluate(session: Session, key: RoundKey, epoch: int, slot: int) -> str:
+    """Evaluate `selection[slot]`, and say what came of it; a slot beyond the selection is empty."""
     round_ = rounds.get_round(session.store, key)
     if slot >= len(round_.selection):
-        return {"status": "empty"}
+        return "empty"
     if round_.state == "selected":
         try:
             rounds.change_state(session.store, key, epoch, "selected", "evaluating")
         except Superseded:  # another slot's job was first, or the round was planned anew
             if rounds.get_round(session.store, key).epoch != epoch:
-                return {"status": "superseded"}
+                return "superseded"
     document = structures.get_structure(session.store, round_.selection[slot])
     start = time.perf_counter()
     status = evaluate_structure(session, document)
     rounds.add_timings(session.store, key, reference_s=time.perf_counter() - start)
-    return {"status": status}
+    return status
 
 
 def evaluate_structure(session: Session, document: StructureDocument) -> str:
@@ -57,11 +67,7 @@ def evaluate_structure(session: Session, document: StructureDocument) -> str:
     level = reference_hash(config.reference)
     while True:
         answer = evaluations.claim(
-            session.store,
-            document.structure_hash,
-            level,
-            owner=session.owner,
-            seconds=config.reference.limits.wall_seconds + LEASE_MARGIN_S,
+            session.store, document.structure_hash, level, owner=session.owner, seconds=LEASE_S
         )
         match answer:
             case Stored():
@@ -73,7 +79,10 @@ def evaluate_structure(session: Session, document: StructureDocument) -> str:
                     raise StopRequestedError
                 time.sleep(0.5)
             case Claim():
-                return _compute(session, document, config, answer)
+                try:
+                    return _compute(session, document, config, answer)
+                except Superseded:  # the lease ran out, in a long sleep or outage, and another has it now
+                    continue
 
 
 def _compute(session: Session, document: StructureDocument, config: CampaignConfig, claim: Claim) -> str:
@@ -85,29 +94,49 @@ def _compute(session: Session, document: StructureDocument, config: CampaignConf
     scratch = session.workspace.scratch / f"{document.structure_hash[:24]}-{claim.token}"
     try:
         outcome = evaluate_isolated(
-            document.atoms(), config.reference, scratch, should_stop=session.should_stop
+            document.atoms(), config.reference, scratch, should_stop=_heartbeat(session, claim)
         )
-    except KeyboardInterrupt:
-        evaluations.release(session.store, claim)
-        campaigns.release_evaluation(*paid, key)
-        raise
+    except (KeyboardInterrupt, Interrupted):
+        _give_back(session, document, claim)
+        raise StopRequestedError from None
     if outcome.reason == "interrupted":  # killed from outside: no verdict on the structure
-        evaluations.release(session.store, claim)
-        campaigns.release_evaluation(*paid, key)
+        _give_back(session, document, claim)
         raise StopRequestedError
-    if outcome.status == "ok":
-        assert outcome.energy is not None
-        assert outcome.forces is not None
-        evaluations.commit_ok(session.store, claim, outcome.energy, outcome.forces, asdict(outcome.cost))
-    else:
-        evaluations.commit_failed(
-            session.store,
-            claim,
-            outcome.reason or "engine_error",
-            outcome.message,
-            outcome.log_tail,
-            asdict(outcome.cost),
-        )
+    _commit(session, claim, outcome)
     campaigns.settle_evaluation(*paid, key)
     shutil.rmtree(scratch, ignore_errors=True)
     return outcome.status
+
+
+def _heartbeat(session: Session, claim: Claim) -> Callable[[], bool]:
+    """Whether to stop; asked often while the engine runs, it prolongs the lease as well."""
+    prolonged = time.monotonic()
+
+    def should_stop() -> bool:
+        nonlocal prolonged
+        if time.monotonic() - prolonged > PROLONG_EVERY_S:
+            prolonged = time.monotonic()
+            try:
+                evaluations.prolong(session.store, claim)
+            except ConnectionFailure:
+                log.warning("the database does not answer; the evaluation goes on")
+        return session.should_stop()
+
+    return should_stop
+
+
+def _give_back(session: Session, document: StructureDocument, claim: Claim) -> None:
+    evaluations.release(session.store, claim)
+    campaigns.release_evaluation(session.store, document.campaign_id, document.structure_hash)
+
+
+def _commit(session: Session, claim: Claim, outcome: Outcome) -> None:
+    cost = asdict(outcome.cost)
+    if outcome.status == "ok":
+        assert outcome.energy is not None
+        assert outcome.forces is not None
+        evaluations.commit_ok(session.store, claim, outcome.energy, outcome.forces, cost)
+        return
+    evaluations.commit_failed(
+        session.store, claim, outcome.reason or "engine_error", outcome.message, outcome.log_tail, cost
+    )

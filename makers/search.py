@@ -37,7 +37,9 @@ def run_search(session: Session, key: RoundKey, epoch: int) -> dict[str, Any]:
     if round_.state not in ("planned", "searching"):
         return {"status": "done before"}
     parts = session.parts(key.campaign_id)
+    loading = time.perf_counter()
     potential = session.potential(key.campaign_id, round_.model_id)
+    rounds.add_timings(store, key, loading_s=time.perf_counter() - loading)
     method = make_method(parts.config.search, parts.problem)
     try:
         rounds.change_state(store, key, epoch, round_.state, "searching")

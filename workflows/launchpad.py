@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from fireworks import LaunchPad
 
 ROUND_METADATA = "godelta"  # Workflow.metadata.godelta = "campaign_id/chain/k/epoch"
+UNIQUE = "one_workflow_per_round_and_epoch"
 OUTPUTS = "job_outputs"
 
 
@@ -75,18 +77,23 @@ def _write_private(path: Path, text: str) -> None:
 
 def open_launchpad(workspace: Workspace) -> "LaunchPad":
     """The workspace's LaunchPad, set up where it is new; never reset."""
+    launchpad = _connect(*workspace.database_uri(start=False))
+    if launchpad.fw_id_assigner.find_one({}) is None or UNIQUE not in launchpad.workflows.index_information():
+        _set_up(launchpad)
+    return launchpad
+
+
+@lru_cache(maxsize=4)
+def _connect(uri: str, name: str) -> "LaunchPad":
     from fireworks import LaunchPad
 
-    uri, name = workspace.database_uri(start=False)
-    launchpad = LaunchPad(
+    return LaunchPad(
         host=uri,
         name=name,
         uri_mode=True,
         strm_lvl="ERROR",
         mongoclient_kwargs={"serverSelectionTimeoutMS": 90_000, "w": "majority", "journal": True},
     )
-    _set_up(launchpad)
-    return launchpad
 
 
 def _set_up(launchpad: "LaunchPad") -> None:
@@ -96,7 +103,7 @@ def _set_up(launchpad: "LaunchPad") -> None:
         launchpad.tuneup()
     launchpad.workflows.create_index(
         [(f"metadata.{ROUND_METADATA}", ASCENDING)],
-        name="one_workflow_per_round_and_epoch",
+        name=UNIQUE,
         unique=True,
         partialFilterExpression={f"metadata.{ROUND_METADATA}": {"$exists": True}},
     )

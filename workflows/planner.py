@@ -16,7 +16,7 @@ from godelta.store.budget import evaluations_left
 from godelta.store.database import Store, Superseded
 from godelta.store.documents import RoundDocument, RoundKey
 from godelta.workflows.health import Health, judge
-from godelta.workflows.launchpad import ROUND_METADATA
+from godelta.workflows.launchpad import ROUND_METADATA, UNIQUE
 from godelta.workflows.round import round_workflow, workflow_mark
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _add_workflow(launchpad: "LaunchPad", key: RoundKey, epoch: int, config: Cam
         with redirect_stderr(StringIO()):  # it draws a progress bar for one workflow
             launchpad.bulk_add_wfs([round_workflow(key, epoch, config)])
     except (BulkWriteError, DuplicateKeyError) as error:
-        if "one_workflow_per_round_and_epoch" not in str(error):
+        if UNIQUE not in str(error):
             raise
         return ""  # somebody else was first
     return workflow_mark(key, epoch)

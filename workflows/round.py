@@ -43,6 +43,13 @@ def categories(config: CampaignConfig) -> dict[str, str]:
     }
 
 
+def slot_batches(config: CampaignConfig) -> list[list[int]]:
+    """Slots of a round's selection, grouped into jobs: short evaluations are not worth one each."""
+    per_job = config.resources.evaluations_per_job or (1 if config.reference.engine == "gpaw" else 10)
+    count = config.search.selection.evaluations_per_round
+    return [list(range(first, min(first + per_job, count))) for first in range(0, count, per_job)]
+
+
 @dataclass
 class RoundFlowMaker(Maker):
     """Makes the flow of one round; only ids and small summaries travel between its jobs."""
@@ -75,10 +82,7 @@ class RoundFlowMaker(Maker):
         place = (key.campaign_id, key.chain, key.k, epoch)
         search = self.search.make(*place)
         select = self.select.make(*place, search.output)
-        slots = [
-            self.evaluate.make(*place, slot, select.output)
-            for slot in range(config.search.selection.evaluations_per_round)
-        ]
+        slots = [self.evaluate.make(*place, batch, select.output) for batch in slot_batches(config)]
         retrain = self.retrain.make(*place, [slot.output for slot in slots])
         last = closing(retrain.output) if closing else advance_campaign(key.campaign_id, retrain.output)
         members = [search, select, *slots, retrain, last]

@@ -26,6 +26,9 @@ class Resources(Settings):
     """What a laptop gives; may be changed when the campaign is resumed."""
 
     workers: int = Field(2, ge=1, le=256, description="worker processes of `godelta run`")
+    evaluations_per_job: int | None = Field(
+        None, ge=1, description="evaluations that one job of the queue makes [default: 1 with DFT, else 10]"
+    )
     threads: int = Field(1, ge=1, le=256, description="threads of each worker's potential")
 
 

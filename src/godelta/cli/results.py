@@ -44,7 +44,7 @@ def _print_shares(progress: Progress) -> None:
     if not total:
         return
     shares = {
-        "potential": spent.get("potential_s", 0.0),
+        "potential": spent.get("loading_s", 0.0) + spent.get("potential_s", 0.0),
         "reference": spent.get("reference_s", 0.0),
         "training": spent.get("training_s", 0.0),
     }
