@@ -121,7 +121,7 @@ def test_gradients_of_the_sparse_model(cluster, toy_energy, settings):
         np.testing.assert_allclose(forces, numeric, atol=1e-6)
 
 
-@pytest.mark.parametrize("n", [1, 2, 25])
+@pytest.mark.parametrize("n", [1, 2, 25, 100])
 @pytest.mark.parametrize("settings", [DeltaSettings(), SATURATED], ids=["complete", "sparse"])
 @pytest.mark.parametrize("spread", [0.0, 0.01])
 def test_uncertainty_far_from_the_data_stays(cluster, n, settings, spread):
@@ -136,7 +136,9 @@ def test_uncertainty_far_from_the_data_stays(cluster, n, settings, spread):
     for stretch in (0.75, 2.5):  # crowded, and nearly free atoms
         far = cluster(99, "Ag8S4", 2.0)
         far.positions = (far.positions - 7.5) * stretch
-        assert sigma(far) > max(0.05, 3.0 * near)
+        assert sigma(far) > 0.1
+        if correction.kernel.size == correction.training.environments:  # too few points know nothing well
+            assert sigma(far) > 3.0 * near
     assert sigma(cluster(99, "Ag4S8", 2.0)) > 0.5  # a composition never seen
 
 

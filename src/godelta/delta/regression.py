@@ -17,7 +17,7 @@ PRIOR_AMPLITUDE = 0.2  # eV per atom: how wrong a foundation is before anything 
 PRIOR_STRENGTH = 2.0  # worth this many observations
 PRIOR_NOISE = 1e-3  # reference energies are nearly exact: noise must not stand in for what can be learned
 PRIOR_NOISE_DECADES = 1.0
-AMPLITUDE_FLOOR = 0.1  # eV per atom: data of one composition must not argue the uncertainty away
+AMPLITUDE_FLOOR = 0.25  # eV per atom: data of one composition must not argue the uncertainty away
 
 
 @dataclass(frozen=True, slots=True)
