@@ -24,7 +24,7 @@ from godelta.delta.local_kernel import BlockValues, Environments, LocalKernel
 from godelta.delta.settings import DeltaSettings
 
 _NOISES = np.geomspace(regression.NOISE_FLOOR, 1.0, 26)
-_LENGTH_FACTORS = (1.0, 1.5, 2.0, 3.0)  # of the median distance: longer ones make everything look known
+_LENGTH_FACTORS = (1.0, 1.25, 1.5)  # of the median distance: longer ones make everything look known
 _FLAT = 0.03  # eV per atom: smaller amplitudes in the data say nothing about a length scale
 _MEAN_SCALE = 1.0  # eV per atom: least prior deviation of the mean
 _MEAN_RATIO_MAX = 1e4  # (s_mu/s)²: beyond it round-off reaches the smallest noise
