@@ -48,12 +48,10 @@ def run_evaluate(session: Session, key: RoundKey, epoch: int, slot: int) -> str:
     round_ = rounds.get_round(session.store, key)
     if slot >= len(round_.selection):
         return "empty"
-    if round_.state == "selected":
-        try:
-            rounds.change_state(session.store, key, epoch, "selected", "evaluating")
-        except Superseded:  # another slot's job was first, or the round was planned anew
-            if rounds.get_round(session.store, key).epoch != epoch:
-                return "superseded"
+    try:
+        rounds.change_state(session.store, key, epoch, ("selected", "evaluating"), "evaluating")
+    except Superseded:  # the round was planned anew, or is closed
+        return "superseded"
     document = structures.get_structure(session.store, round_.selection[slot])
     start = time.perf_counter()
     status = evaluate_structure(session, document)
