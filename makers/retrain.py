@@ -69,7 +69,8 @@ def _train(session: Session, key: RoundKey, previous_id: str | None) -> str | No
         [structure.atoms() for structure, _ in pairs],
         foundation_energies=[structure.foundation_energy for structure, _ in pairs],
         reference_energies=[float(evaluation.energy or 0.0) for _, evaluation in pairs],
-        ids=ids,
+        # Training goes by the order of these: structure ids would bring in the campaign's random id.
+        ids=[structure.structure_hash for structure, _ in pairs],
         previous=session.correction(previous_id),
     )
     models.save_model(

@@ -44,7 +44,8 @@ def run_select(session: Session, key: RoundKey, epoch: int) -> dict[str, Any]:
     # With several chains that share, what others evaluated depends on timing; alone it does not.
     chain = None if parts.config.share else key.chain
     seen = structures.selected_structures(store, key.campaign_id, chain)
-    candidates = _new_candidates(session, key, seen)
+    # Ids hold the campaign's random id: by hash, so that the same seed selects the same structures.
+    candidates = sorted(_new_candidates(session, key, seen), key=lambda item: item.structure_hash)
     chosen = choose(
         energies=np.array([c.model_energy for c in candidates]),
         uncertainties=np.array([math.nan if c.uncertainty is None else c.uncertainty for c in candidates]),
