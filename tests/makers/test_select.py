@@ -1,0 +1,134 @@
+"""The selection job: no duplicates, nothing twice, never more than the budget."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+from ase import Atoms
+
+from godelta.makers.search import run_search
+from godelta.makers.select import run_select
+from godelta.search import make_method
+from godelta.store import campaigns, rounds, structures
+from godelta.store.documents import RoundKey, StructureDocument, structure_hash
+
+SQUARE = np.array([[0.0, 0, 0], [2.5, 0, 0], [0, 2.5, 0], [2.5, 2.5, 0.3]]) + 5.0
+ROW = np.array([[0.0, 0, 0], [0, 0, 2.5], [0, 0, 5.0], [0.4, 0, 7.5]]) + 2.0
+PYRAMID = np.array([[0.0, 0, 0], [2.5, 0, 0], [1.2, 2.2, 0], [1.3, 0.8, 2.1]]) + 5.0
+BENT = np.array([[0.0, 0, 0], [2.5, 0, 0], [5.0, 0, 0], [5.2, 2.5, 0]]) + 3.0
+
+
+@pytest.fixture
+def propose(opened) -> Callable[..., list[str]]:
+    """Put candidates into a round that is searching; their structure ids."""
+
+    def make(key: RoundKey, shapes: Sequence[np.ndarray], energies: Sequence[float], **fields: object):
+        documents = [
+            StructureDocument.from_atoms(
+                Atoms("AgCu3", positions, cell=np.eye(3) * 14.0),
+                campaign_id=key.campaign_id,
+                chain=key.chain,
+                round=key.k,
+                foundation_energy=energy,
+                model_energy=energy,
+                **fields,
+            )
+            for positions, energy in zip(shapes, energies, strict=True)
+        ]
+        structures.add_candidates(opened, documents)
+        rounds.change_state(opened, key, 0, "planned", "searching")
+        return [document.structure_id for document in documents]
+
+    return make
+
+
+def turned(positions: np.ndarray) -> np.ndarray:
+    """The same cluster, turned by 90 degrees about z."""
+    centre = positions.mean(axis=0)
+    return (positions - centre) @ np.array([[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]]) + centre
+
+
+def test_lowest_first_and_one_of_each_kind(session, begin, propose):
+    key = begin(search={"selection": {"evaluations_per_round": 3}})
+    ids = propose(key, [ROW, SQUARE, turned(SQUARE), PYRAMID, BENT], [4.0, 2.0, 2.0, 1.0, 9.0])
+    assert run_select(session, key, 0) == {"status": "selected", "candidates": 5, "selected": 3}
+    pyramid, square, row = rounds.get_round(session.store, key).selection
+    assert (pyramid, row) == (ids[3], ids[0])
+    assert square in (ids[1], ids[2])
+
+
+def test_what_was_selected_before_is_not_selected_again(session, begin, propose, opened):
+    first = begin(search={"selection": {"evaluations_per_round": 3}})
+    propose(first, [SQUARE, PYRAMID], [2.0, 1.0])
+    run_select(session, first, 0)
+    second = RoundKey(first.campaign_id, 0, 1)
+    rounds.plan_round(opened, second, None)
+    ids = propose(second, [SQUARE, turned(SQUARE), PYRAMID + 0.003, ROW], [2.0, 2.0, 1.0, 7.0])
+    run_select(session, second, 0)
+    assert list(rounds.get_round(opened, second).selection) == [ids[3]]
+
+
+@pytest.mark.parametrize(("share", "expected"), [(True, 0), (False, 1)])
+def test_what_another_chain_selected(session, begin, propose, opened, share, expected):
+    first = begin(share=share, budget={"chains": 2})
+    propose(first, [SQUARE], [2.0])
+    run_select(session, first, 0)
+    other = RoundKey(first.campaign_id, 1, 0)
+    propose(other, [turned(SQUARE)], [2.0])
+    run_select(session, other, 0)
+    assert len(rounds.get_round(opened, other).selection) == expected
+
+
+@pytest.mark.parametrize(("spent", "selected"), [(0, 2), (9, 1), (10, 0)])
+def test_never_more_than_the_budget_has_left(session, begin, propose, opened, spent, selected):
+    key = begin()
+    for number in range(spent):
+        campaigns.reserve_evaluation(opened, key.campaign_id, 10, str(number))
+        campaigns.settle_evaluation(opened, key.campaign_id, str(number))
+    propose(key, [SQUARE, ROW, PYRAMID], [1.0, 2.0, 3.0])
+    assert run_select(session, key, 0)["selected"] == selected
+
+
+def test_at_random_walkers_only(session, begin, opened):
+    search = {"selection": {"choose": "random", "evaluations_per_round": 3}, "iterations_per_round": 6}
+    for seed in range(3):
+        key = begin(f"random-{seed}", rex=True, seed=seed, search=search)
+        run_search(session, key, 0)
+        run_select(session, key, 0)
+        parts = session.parts(key.campaign_id)
+        method = make_method(parts.config.search, parts.problem)
+        state = method.load(rounds.load_search_state(opened, key))
+        walkers = {structure_hash(walker.atoms) for walker in method.walkers(state)}
+        chosen = structures.get_structures(opened, rounds.get_round(opened, key).selection)
+        assert chosen
+        assert {document.structure_hash for document in chosen} <= walkers
+
+
+def test_the_same_seed_selects_the_same(session, begin, opened):
+    picks = []
+    for name in ("a", "b"):
+        key = begin(name, rex=True, search={"selection": {"choose": "random"}})
+        run_search(session, key, 0)
+        run_select(session, key, 0)
+        selection = rounds.get_round(opened, key).selection
+        picks.append([structures.get_structure(opened, i).structure_hash for i in selection])
+    assert picks[0] == picks[1]
+
+
+def test_nothing_to_select(session, begin, propose, opened):
+    key = begin()
+    propose(key, [], [])
+    assert run_select(session, key, 0) == {"status": "selected", "candidates": 0, "selected": 0}
+
+
+def test_a_second_call_and_an_old_epoch_change_nothing(session, begin, propose, opened):
+    key = begin()
+    propose(key, [SQUARE], [1.0])
+    rounds.bump_epoch(opened, key, 0)
+    rounds.change_state(opened, key, 1, "planned", "searching")
+    assert run_select(session, key, 0) == {"status": "superseded"}
+    assert rounds.get_round(opened, key).selection == ()
+    assert run_select(session, key, 1)["selected"] == 1
+    before = rounds.get_round(opened, key)
+    assert run_select(session, key, 1) == {"status": "done before"}
+    assert rounds.get_round(opened, key) == before
