@@ -189,7 +189,7 @@ def retraining(count: int) -> dict[str, Any]:
         start = time.process_time()
         reloaded = Correction.from_bytes(blob)
         loaded = time.process_time()
-        train(settings, SPECIES, structures, zeros, energies, ids, reloaded)
+        train(settings, SPECIES, structures, zeros, energies, ids, previous=reloaded)
         times.append((loaded - start, time.process_time() - loaded))
     load, retrain = np.median(np.array(times), axis=0)
     return {

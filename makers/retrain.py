@@ -72,6 +72,7 @@ def _train(session: Session, key: RoundKey, previous_id: str | None) -> str | No
         # Training goes by the order of these: structure ids would bring in the campaign's random id.
         ids=[structure.structure_hash for structure, _ in pairs],
         previous=session.correction(previous_id),
+        describe=session.features,
     )
     models.save_model(
         store,

@@ -58,7 +58,7 @@ def data(cluster, toy_energy, n, start=0):
 
 
 def fit(settings, structures, energies, ids, previous=None):
-    return train(settings, SPECIES, structures, np.zeros(len(ids)), energies, ids, previous)
+    return train(settings, SPECIES, structures, np.zeros(len(ids)), energies, ids, previous=previous)
 
 
 def central_difference(function, atoms, h=1e-3):
@@ -178,7 +178,7 @@ def test_a_refit_from_cached_rows_equals_a_full_one(cluster, toy_energy):
     structures, energies, ids = data(cluster, toy_energy, 16)
     previous = fit(SATURATED, structures[:15], energies[:15], ids[:15])
     reloaded = Correction.from_bytes(previous.to_bytes())
-    first = fit(SATURATED, structures, energies, ids, previous)
+    first = fit(SATURATED, structures, energies, ids, previous=previous)
     second = fit(SATURATED, structures, energies, ids, reloaded)
     assert first.kernel is previous.kernel
     assert first.to_bytes() == second.to_bytes()

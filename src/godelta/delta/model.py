@@ -1,6 +1,6 @@
 """The Δ-model: its training, its storage, and the potential foundation + Δ that a search runs on."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,6 +16,8 @@ from godelta.delta.soap import SOAP
 from godelta.delta.sparse_gp import Diagnostics, Posterior, SparseGP, deviation, mean_energy
 from godelta.delta.training import TrainingSet, check_data
 from godelta.foundation.base import Foundation, PotentialBatch
+
+Describe = Callable[[SOAP, Sequence[str], Sequence[Atoms]], list[FloatArray]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,14 +139,16 @@ class Correction:
         return correction_from_bytes(blob)
 
 
-def train(
+def train(  # noqa: PLR0913 - the data, and two ways to save work
     settings: DeltaSettings,
     species: Sequence[int],
     structures: Sequence[Atoms],
     foundation_energies: ArrayLike,
     reference_energies: ArrayLike,
     ids: Sequence[str],
+    *,
     previous: Correction | None = None,
+    describe: Describe | None = None,
 ) -> Correction:
     """Train a Δ-model on energies.
 
@@ -161,6 +165,8 @@ def train(
         N evaluated structures, energies (N,) in eV, unique ids; any order.
     previous
         A model to continue from; its energies are not used, so corrected ones may be given.
+    describe
+        Gives the features of structures with these ids, e.g. stored ones; by default they are computed.
 
     Raises
     ------
@@ -182,16 +188,18 @@ def train(
         reference_energies=reference[order],
         foundation_energies=foundation[order],
     )
+    describe = describe or _compute_features
     gp = SparseGP(len(known), settings)
     selected = training.environments
     if previous is not None and _can_continue(previous, settings, known, training):
         selected = previous.selected_environments
-        rows = _continued_rows(previous, soap, training.ids, structures)
+        rows = _continued_rows(previous, soap, training.ids, structures, describe)
         counts = training.counts.astype(np.float64)
         counts = counts if settings.species_mean else counts.sum(axis=1, keepdims=True)
         gp.fit_rows(previous.kernel, rows, counts, training.residuals, training.excess)
     else:
-        environments = [Environments(soap.features(a), k) for a, k in zip(structures, kinds, strict=True)]
+        features = describe(soap, training.ids, structures)
+        environments = [Environments(f, k) for f, k in zip(features, kinds, strict=True)]
         gp.fit(environments, training.residuals, training.excess)
     return Correction(
         settings, known, training, gp.kernel_, gp.posterior_, gp.diagnostics_, gp.rows_, selected
@@ -214,18 +222,24 @@ def _can_continue(
 
 
 def _continued_rows(
-    previous: Correction, soap: SOAP, ids: Sequence[str], structures: Sequence[Atoms]
+    previous: Correction, soap: SOAP, ids: Sequence[str], structures: Sequence[Atoms], describe: Describe
 ) -> FloatArray:
     """(N, M) kernel rows: those of `previous` where it has them, new ones for the rest."""
     place = {name: k for k, name in enumerate(previous.training.ids)}
     rows = np.empty((len(ids), previous.kernel.size))
-    for k, (name, atoms) in enumerate(zip(ids, structures, strict=True)):
+    new = [k for k, name in enumerate(ids) if name not in place]
+    for k, name in enumerate(ids):
         if name in place:
             rows[k] = previous.rows[place[name]]
-        else:
-            features, context = soap.describe(atoms)
-            rows[k] = previous.kernel.row(previous.kernel.values(Environments(features, context.kinds)))
+    features = describe(soap, [ids[k] for k in new], [structures[k] for k in new])
+    for k, values in zip(new, features, strict=True):
+        environments = Environments(values, soap.kinds(structures[k]))
+        rows[k] = previous.kernel.row(previous.kernel.values(environments))
     return rows
+
+
+def _compute_features(soap: SOAP, _ids: Sequence[str], structures: Sequence[Atoms]) -> list[FloatArray]:
+    return [soap.features(atoms) for atoms in structures]
 
 
 class DeltaModel:
