@@ -7,6 +7,22 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 
+from godelta.arrays import FloatArray, IntArray
+
+
+class _EveryPair:
+    """In place of EMT's neighbour list, which costs most of its time: all others; EMT cuts off by itself."""
+
+    def __init__(self, count: int) -> None:
+        self.others = [np.delete(np.arange(count), atom) for atom in range(count)]
+        self.offsets = np.zeros((count - 1, 3))
+
+    def update(self, atoms: Atoms) -> bool:  # noqa: ARG002 - called by EMT
+        return False
+
+    def get_neighbors(self, atom: int) -> tuple[IntArray, FloatArray]:
+        return self.others[atom], self.offsets
+
 
 class ExchangedEMT(Calculator):
     """EMT in which one element plays the other's part.
@@ -22,6 +38,8 @@ class ExchangedEMT(Calculator):
     def __init__(self, elements: tuple[str, str] = ("Cu", "Ag"), **kwargs: Any) -> None:
         super().__init__(**kwargs)  # type: ignore[no-untyped-call]
         self.elements = tuple(elements)
+        self._emt = EMT()
+        self._ready_for: tuple[Any, ...] | None = None
 
     def calculate(
         self,
@@ -38,5 +56,13 @@ class ExchangedEMT(Calculator):
         twin = Atoms(
             symbols=list(exchanged), positions=self.atoms.positions, cell=self.atoms.cell, pbc=self.atoms.pbc
         )
-        twin.calc = EMT()
-        self.results = {"energy": twin.get_potential_energy(), "forces": twin.get_forces()}
+        composition = (*exchanged, bool(twin.pbc.any()))
+        changes = ["positions"] if composition == self._ready_for else all_changes
+        self._emt.calculate(twin, ["energy", "forces"], changes)
+        if not twin.pbc.any():
+            self._emt.nl = _EveryPair(len(twin))  # type: ignore[assignment]
+        self._ready_for = composition
+        self.results = {
+            "energy": float(self._emt.results["energy"]),
+            "forces": self._emt.results["forces"].copy(),
+        }
