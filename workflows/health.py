@@ -39,34 +39,32 @@ def judge(store: Store, launchpad: "LaunchPad", workflow: dict[str, Any]) -> Ver
         launchpad.fireworks.find({"fw_id": {"$in": nodes}}, {"state": 1, "launches": 1, "fw_id": 1})
     )
     states = {firework["state"] for firework in fireworks}
+    quiet = store.now() - workflow["updated_on"].replace(tzinfo=UTC) > STUCK_AFTER
     running = [firework for firework in fireworks if firework["state"] == "RUNNING"]
-    if any(_worker_gone(launchpad, firework) for firework in running):
+    if any(_worker_gone(launchpad, firework, quiet) for firework in running):
         return Verdict(Health.LOST, "its worker is gone")
     if running or "RESERVED" in states:
         return Verdict(Health.WELL)
     if "FIZZLED" in states:
         return _verdict_of_error(launchpad, fireworks)
-    quiet = store.now() - workflow["updated_on"].replace(tzinfo=UTC) > STUCK_AFTER
     if quiet and (len(fireworks) < len(nodes) or "READY" not in states):
         return Verdict(Health.LOST, "its jobs wait for nothing")
     return Verdict(Health.WELL)
 
 
-def _worker_gone(launchpad: "LaunchPad", firework: dict[str, Any]) -> bool:
+def _worker_gone(launchpad: "LaunchPad", firework: dict[str, Any], quiet: bool) -> bool:
     launch = launchpad.launches.find_one(
         {"launch_id": {"$in": firework["launches"]}, "state": "RUNNING"}, {"fworker.name": 1}
     )
-    return launch is not None and WorkerName.parse(launch["fworker"]["name"]).gone()
+    if launch is None:  # it was killed when its launch had ended and its Firework had not been told
+        return quiet
+    return WorkerName.parse(launch["fworker"]["name"]).gone()
 
 
 def _verdict_of_error(launchpad: "LaunchPad", fireworks: list[dict[str, Any]]) -> Verdict:
     ids = [i for firework in fireworks if firework["state"] == "FIZZLED" for i in firework["launches"]]
     traces = [
-        str(
-            ((launch.get("action") or {}).get("stored_data") or {})
-            .get("_exception", {})
-            .get("_stacktrace", "")
-        )
+        _trace(launch)
         for launch in launchpad.launches.find({"launch_id": {"$in": ids}, "state": "FIZZLED"}, {"action": 1})
     ]
     errors = [trace for trace in traces if STOP_MARK not in trace]
