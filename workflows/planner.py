@@ -17,7 +17,7 @@ from godelta.store.database import Store, Superseded
 from godelta.store.documents import RoundDocument, RoundKey
 from godelta.workflows.health import Health, judge
 from godelta.workflows.launchpad import ROUND_METADATA, UNIQUE
-from godelta.workflows.round import round_workflow, workflow_mark
+from godelta.workflows.round import CAMPAIGN_FIELD, round_workflow, workflow_mark
 
 if TYPE_CHECKING:
     from fireworks import LaunchPad
@@ -73,20 +73,22 @@ def _ensure_workflow(
     query = {f"metadata.{ROUND_METADATA}": workflow_mark(round_.key, round_.epoch)}
     workflow = launchpad.workflows.find_one(query, {"nodes": 1, "updated_on": 1})
     if workflow is None:
+        _archive_orphans(launchpad, round_.campaign_id)
         return _add_workflow(launchpad, round_.key, round_.epoch, config)
     verdict = judge(store, launchpad, workflow)
     if verdict.health is Health.WELL:
         return ""
     failed = verdict.health is Health.FAILED
-    if failed and round_.failures + 1 >= MAX_FAILURES:
-        reason = f"chain {round_.chain}, round {round_.k}: {verdict.reason}"
-        campaigns.set_state(store, round_.campaign_id, "running", "failed", reason=reason)
-        return ""
     try:
         epoch = rounds.bump_epoch(store, round_.key, round_.epoch, failed=failed)
     except Superseded:  # somebody else has planned it anew, or it was closed a moment ago
         return ""
     _archive(launchpad, workflow["nodes"])
+    # Counted on, never reset: a campaign that is started again has as many attempts as before.
+    if failed and (round_.failures + 1) % MAX_FAILURES == 0:
+        reason = f"chain {round_.chain}, round {round_.k}: {verdict.reason}"
+        campaigns.set_state(store, round_.campaign_id, "running", "failed", reason=reason)
+        return ""
     return _add_workflow(launchpad, round_.key, epoch, config)
 
 
@@ -99,6 +101,14 @@ def _add_workflow(launchpad: "LaunchPad", key: RoundKey, epoch: int, config: Cam
             raise
         return ""  # somebody else was first
     return workflow_mark(key, epoch)
+
+
+def _archive_orphans(launchpad: "LaunchPad", campaign_id: str) -> None:
+    """Take jobs that no workflow holds out of the queue: a worker would wait minutes for their lock."""
+    query = {f"spec.{CAMPAIGN_FIELD}": campaign_id, "state": {"$in": ["READY", "WAITING", "RESERVED"]}}
+    waiting = launchpad.fireworks.distinct("fw_id", query)
+    held = {node for raw in launchpad.workflows.find({"nodes": {"$in": waiting}}) for node in raw["nodes"]}
+    _archive(launchpad, [node for node in waiting if node not in held])
 
 
 def _archive(launchpad: "LaunchPad", nodes: list[int]) -> None:
