@@ -5,9 +5,10 @@ import json
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pymongo import ASCENDING, DESCENDING
+from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError
 
 from godelta.store.workspace import Workspace
@@ -96,10 +97,19 @@ def _connect(uri: str, name: str) -> "LaunchPad":
     )
 
 
+def _highest(collection: Collection[dict[str, Any]], field: str) -> int:
+    last = collection.find_one({}, {field: 1}, sort=[(field, DESCENDING)])
+    return int(last[field]) if last else 0
+
+
 def _set_up(launchpad: "LaunchPad") -> None:
     if launchpad.fw_id_assigner.find_one({}) is None:
+        ids = {
+            "next_fw_id": _highest(launchpad.fireworks, "fw_id") + 1,
+            "next_launch_id": _highest(launchpad.launches, "launch_id") + 1,
+        }
         with contextlib.suppress(DuplicateKeyError):  # another process was first
-            launchpad.fw_id_assigner.insert_one({"_id": -1, "next_fw_id": 1, "next_launch_id": 1})
+            launchpad.fw_id_assigner.insert_one({"_id": -1, **ids})
         launchpad.tuneup()
     launchpad.workflows.create_index(
         [(f"metadata.{ROUND_METADATA}", ASCENDING)],
