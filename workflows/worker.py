@@ -93,13 +93,13 @@ def _jobs(session: Session, options: WorkerOptions, stop: StopFlag) -> Iterator[
     fworker = _fireworker(options)
     idle_since = time.monotonic()
     while not stop.requested:
+        if options.campaign_id and _ended(session, options.campaign_id):
+            return
         if launchpad.run_exists(fworker):
             if launch_rocket(launchpad, fworker, strm_lvl="ERROR"):
                 idle_since = time.monotonic()
                 yield
             continue
-        if options.campaign_id and _ended(session, options.campaign_id):
-            return
         if options.idle_seconds is not None and time.monotonic() - idle_since > options.idle_seconds:
             return
         time.sleep(POLL_S)
