@@ -1,0 +1,82 @@
+"""Judging workflows by what FireWorks wrote about them."""
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from godelta.workflows.health import STUCK_AFTER, Health, judge
+from godelta.workflows.liveness import WorkerName
+
+DEAD = str(WorkerName(WorkerName.own().host, 2**22 + 17, 1.0))
+FAR = "elsewhere/1@1.0"
+STOP = "Traceback ...\ngodelta.makers.session.StopRequestedError\n"
+ERROR = "Traceback ...\nValueError: no good\n"
+
+
+@pytest.fixture
+def verdict(opened, launchpad):
+    """Judge a workflow whose Fireworks have these states, launches and traces."""
+
+    def make(*fireworks, old=False, missing=0):
+        nodes = []
+        for number, (state, worker, launch_state, trace) in enumerate(fireworks, 1):
+            nodes.append(number)
+            launches = []
+            if worker is not None:
+                launches = [100 + number]
+                stored = {} if trace is None else {"stored_data": {"_exception": {"_stacktrace": trace}}}
+                launchpad.launches.insert_one(
+                    {"launch_id": 100 + number, "state": launch_state, "fworker": {"name": worker},
+                     "action": stored or None}
+                )  # fmt: skip
+            launchpad.fireworks.insert_one({"fw_id": number, "state": state, "launches": launches})
+        nodes += [1000 + number for number in range(missing)]
+        now = opened.now()
+        assert isinstance(now, datetime)
+        updated = now - (STUCK_AFTER + timedelta(seconds=5) if old else timedelta(0))
+        return judge(opened, launchpad, {"nodes": nodes, "updated_on": updated.replace(tzinfo=None)})
+
+    return make
+
+
+def fw(state, worker=None, launch_state=None, trace=None):
+    return state, worker, launch_state or state, trace
+
+
+@pytest.mark.parametrize(
+    ("fireworks", "old", "expected"),
+    [
+        ([fw("READY"), fw("WAITING")], False, Health.WELL),
+        ([fw("READY"), fw("WAITING")], True, Health.WELL),  # no worker has come yet
+        ([fw("RUNNING", FAR), fw("WAITING")], True, Health.WELL),
+        ([fw("RUNNING", str(WorkerName.own())), fw("WAITING")], True, Health.WELL),
+        ([fw("RUNNING", "rlaunch by hand")], True, Health.WELL),
+        ([fw("RESERVED", FAR)], True, Health.WELL),
+        ([fw("RUNNING", DEAD), fw("WAITING")], False, Health.LOST),
+        ([fw("RUNNING", DEAD), fw("RUNNING", FAR)], False, Health.LOST),
+        ([fw("RUNNING", FAR, "COMPLETED"), fw("WAITING")], False, Health.WELL),  # being written just now
+        ([fw("RUNNING", FAR, "COMPLETED"), fw("WAITING")], True, Health.LOST),
+        ([fw("RUNNING"), fw("WAITING")], True, Health.LOST),  # its launch is gone
+        ([fw("COMPLETED", FAR), fw("WAITING")], False, Health.WELL),
+        ([fw("COMPLETED", FAR), fw("WAITING")], True, Health.LOST),
+        ([fw("COMPLETED", FAR), fw("COMPLETED", FAR)], True, Health.LOST),  # and its round is not closed
+        ([fw("PAUSED"), fw("WAITING")], False, Health.WELL),
+        ([fw("FIZZLED", FAR, trace=STOP)], False, Health.STOPPED),
+        ([fw("FIZZLED", FAR, trace=ERROR)], False, Health.FAILED),
+        ([fw("FIZZLED", FAR, trace=ERROR), fw("FIZZLED", FAR, trace=STOP)], False, Health.FAILED),
+        ([fw("FIZZLED", FAR, trace=STOP), fw("RUNNING", FAR)], False, Health.WELL),  # wait for the others
+        ([fw("FIZZLED", FAR, trace=ERROR), fw("RUNNING", DEAD)], False, Health.LOST),
+        ([fw("FIZZLED", FAR), fw("READY")], False, Health.FAILED),
+    ],
+)
+def test_cases(verdict, fireworks, old, expected):
+    assert verdict(*fireworks, old=old).health is expected
+
+
+def test_the_reason_is_the_errors_last_line(verdict):
+    assert verdict(fw("FIZZLED", FAR, trace=ERROR)).reason == "ValueError: no good"
+
+
+def test_fireworks_that_are_not_there(verdict):
+    assert verdict(fw("READY"), missing=2, old=False).health is Health.WELL  # being added just now
+    assert verdict(missing=2, old=True).health is Health.LOST
