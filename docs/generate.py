@@ -1,0 +1,132 @@
+"""Write docs/cli.md and docs/campaign-file.md from the code; a test keeps them up to date.
+
+Usage: python docs/generate.py
+"""
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+os.environ["TERMINAL_WIDTH"] = "100"
+
+import typer
+from typer.testing import CliRunner
+
+from godelta.campaign import CampaignConfig
+from godelta.cli.main import app
+
+DOCS = Path(__file__).parent
+
+JSON_FIELDS = """
+## JSON
+
+`status --format json` prints one object per campaign (a list without a name): `name`, `campaign_id`,
+`formula`, `state`, `reason` (why it failed), `rounds` (of each chain), `closed_rounds`, `budget`
+(evaluations), `ok`, `failed`, `pending`, `best_energy` (eV), `elapsed_s`, `left_s` (estimate), `worker_s`,
+`timings` (seconds by kind of work) and `chains` (`chain`, `round`, `state`, `iteration`, `acceptance`,
+`model_best`).
+
+`best --format json` prints a list of objects:
+
+| field | meaning |
+|---|---|
+| rank | 1 is the lowest |
+| structure_id | id in the database |
+| formula | Hill order, all atoms |
+| energy | reference energy, eV |
+| energy_per_atom | the same divided by the number of atoms, eV |
+| foundation_energy | energy of the foundation potential, eV |
+| uncertainty | standard deviation of the prediction at selection, eV; null before the first training |
+| round | round that proposed it, from 0 |
+| evaluated_at | UTC |
+
+`query --format json` has the same, and `campaign` and `reference_hash`.
+"""
+
+CAMPAIGN_HEAD = """\
+# Campaign file
+
+YAML. Every key has a default except `name` and `system`; unknown keys are errors. `godelta schema` prints the
+JSON schema, for editors that complete and check.
+
+Units: eV, Å, eV/Å; kT in eV.
+
+*Identity* keys decide the results (`system`, `foundation`, `delta`, `search`, `reference`, `share`, `seed`);
+changing one makes another campaign, which needs another name. `budget`, `resources` and `reference.limits`
+may be changed when a campaign is resumed.
+"""
+
+
+def cli_page() -> str:
+    """The help of every command."""
+    runner = CliRunner()
+    command = typer.main.get_command(app)
+    parts = ["# Command line\n", _help(runner, [])]
+    for name, sub in command.commands.items():
+        parts.append(_help(runner, [name]))
+        parts += [_help(runner, [name, inner]) for inner in getattr(sub, "commands", {})]
+    return "\n".join(parts) + JSON_FIELDS
+
+
+def _help(runner: CliRunner, words: list[str]) -> str:
+    output = runner.invoke(app, [*words, "--help"], prog_name="godelta", color=False).output
+    text = "\n".join(line.rstrip() for line in re.sub(r"\x1b\[[0-9;]*m", "", output).strip().splitlines())
+    return f"## `{' '.join(['godelta', *words])}`\n\n```text\n{text}\n```\n"
+
+
+def campaign_page() -> str:
+    """A table for every settings model that a campaign file may hold."""
+    schema = CampaignConfig.model_json_schema()
+    definitions = schema["$defs"]
+    parts = [CAMPAIGN_HEAD, _section("The file", schema)]
+    parts += [_section(name, definitions[name]) for name in _in_order(schema, definitions)]
+    return "\n".join(parts)
+
+
+def _in_order(schema: dict[str, Any], definitions: dict[str, Any]) -> list[str]:
+    found: list[str] = []
+    for name in re.findall(r'"#/\$defs/(\w+)"', json.dumps(schema["properties"])):
+        if name not in found:
+            found.append(name)
+            found += [n for n in _in_order(definitions[name], definitions) if n not in found]
+    return found
+
+
+def _section(title: str, model: dict[str, Any]) -> str:
+    rows = [
+        f"| `{key}` | {_type(field)} | {_default(key, field, model)} | {field.get('description', '')} |"
+        for key, field in model["properties"].items()
+    ]
+    text = "" if title == "The file" else model.get("description", "") + "\n\n"
+    head = f"## {title}\n\n{text}| key | type | default | meaning |"
+    return "\n".join([head, "|---|---|---|---|", *rows, ""])
+
+
+def _type(field: dict[str, Any]) -> str:
+    if "const" in field:
+        return f"`{field['const']}`"
+    if "enum" in field:
+        return ", ".join(f"`{value}`" for value in field["enum"])
+    if "$ref" in field:
+        name = field["$ref"].rsplit("/", 1)[1]
+        return f"[{name}](#{name.lower()})"
+    for key in ("anyOf", "oneOf"):
+        if key in field:
+            return " or ".join(dict.fromkeys(_type(option) for option in field[key]))
+    return str(field.get("type", "any"))
+
+
+def _default(key: str, field: dict[str, Any], model: dict[str, Any]) -> str:
+    if key in model.get("required", []):
+        return "needed"
+    value = field.get("default")
+    if value is None:
+        return ""
+    return "see there" if isinstance(value, dict) else f"`{json.dumps(value)}`"
+
+
+if __name__ == "__main__":
+    (DOCS / "cli.md").write_text(cli_page(), encoding="utf-8")
+    (DOCS / "campaign-file.md").write_text(campaign_page(), encoding="utf-8")
