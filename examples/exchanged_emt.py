@@ -57,11 +57,12 @@ class ExchangedEMT(Calculator):
             symbols=list(exchanged), positions=self.atoms.positions, cell=self.atoms.cell, pbc=self.atoms.pbc
         )
         composition = (*exchanged, bool(twin.pbc.any()))
-        changes = ["positions"] if composition == self._ready_for else all_changes
-        self._emt.calculate(twin, ["energy", "forces"], changes)
-        if not twin.pbc.any():
-            self._emt.nl = _EveryPair(len(twin))  # type: ignore[assignment]
-        self._ready_for = composition
+        if composition != self._ready_for:
+            self._emt.initialize(twin)
+            if not twin.pbc.any():  # before the first structure: its sums have to run in the same order
+                self._emt.nl = _EveryPair(len(twin))  # type: ignore[assignment]
+            self._ready_for = composition
+        self._emt.calculate(twin, ["energy", "forces"], ["positions"])
         self.results = {
             "energy": float(self._emt.results["energy"]),
             "forces": self._emt.results["forces"].copy(),
