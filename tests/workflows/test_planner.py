@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 
@@ -40,7 +41,7 @@ def test_four_planners_at_once_make_one_workflow(start, opened, launchpad):
     for trial in range(5):
         campaign_id = start(f"trial-{trial}", budget={"chains": 3})
         with ThreadPoolExecutor(4) as pool:
-            answers = list(pool.map(lambda _: advance(opened, launchpad, campaign_id), range(4)))
+            answers = list(pool.map(advance, [opened] * 4, [launchpad] * 4, [campaign_id] * 4))
         added = sorted(mark for answer in answers for mark in answer)
         assert added == [f"{campaign_id}/{chain}/0/0" for chain in range(3)]
         nodes = [n for raw in launchpad.workflows.find() for n in raw["nodes"]]
@@ -74,7 +75,7 @@ def test_the_end_by_rounds_and_by_budget(start, opened, launchpad):
         key = RoundKey(campaign_id, 0, 0)
         rounds.plan_round(opened, key, None)
         states = ("planned", "searching", "selected", "evaluating", "closed")
-        for old, new in zip(states, states[1:], strict=False):
+        for old, new in pairwise(states):
             rounds.change_state(opened, key, 0, old, new)
         if name == "budget":
             campaigns.reserve_evaluation(opened, campaign_id, 1, "x")
