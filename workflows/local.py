@@ -75,7 +75,7 @@ class LocalWorkers:
     def _spawn(self, number: int) -> "subprocess.Popen[bytes]":
         command = [
             sys.executable, "-m", "godelta.cli.main", "worker", "--campaign", self.campaign_id,
-            "--workspace", str(self.workspace.folder), "--die-with-parent",
+            "--workspace", str(self.workspace.folder), "--parent", str(os.getpid()),
         ]  # fmt: skip
         threads = str(self.threads)
         environment = os.environ | {

@@ -56,14 +56,14 @@ class WorkerOptions:
         Take this campaign's jobs only, and leave when it is no longer running.
     idle_seconds
         Leave after so long without a job; None: never.
-    die_with_parent
-        Be told to stop when the process that started the worker ends (Linux).
+    parent
+        Process id of the process that started the worker: be told to stop when it ends (Linux).
     """
 
     category: Sequence[str] = ()
     campaign_id: str | None = None
     idle_seconds: float | None = None
-    die_with_parent: bool = False
+    parent: int | None = None
 
 
 def work(workspace: Workspace, options: WorkerOptions) -> int:
@@ -71,8 +71,8 @@ def work(workspace: Workspace, options: WorkerOptions) -> int:
     stop = StopFlag()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop.handle)
-    if options.die_with_parent:
-        _stop_with_parent()
+    if options.parent is not None:
+        _stop_with(options.parent)
     configure_engines(workspace)
     session = Session(workspace, workspace.connect(), should_stop=stop)
     use_session(session)
@@ -119,9 +119,9 @@ def _fireworker(options: WorkerOptions) -> "FWorker":
     )
 
 
-def _stop_with_parent() -> None:
+def _stop_with(parent: int) -> None:
     """Ask the kernel for SIGTERM when the parent ends, and leave at once if it has ended already."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-        if os.getppid() == 1:
+        if os.getppid() != parent:
             raise SystemExit(0)

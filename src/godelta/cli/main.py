@@ -145,12 +145,12 @@ def worker(
         float | None, typer.Option(min=0, help="Leave after so many seconds without a job")
     ] = None,
     workspace: WorkspaceOption = None,
-    die_with_parent: Annotated[bool, typer.Option("--die-with-parent", hidden=True)] = False,
+    parent: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Take jobs from the queue until told to stop."""
     from godelta.cli.worker import run_worker
 
-    run_worker(workspace, category or [], campaign, idle, die_with_parent)
+    run_worker(workspace, category or [], campaign, idle, parent)
 
 
 @db_app.command("start")

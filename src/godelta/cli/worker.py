@@ -15,7 +15,7 @@ def run_worker(
     category: Sequence[str],
     campaign: str | None,
     idle: float | None,
-    die_with_parent: bool,
+    parent: int | None,
 ) -> None:
     """Take jobs until told to stop."""
     logging.basicConfig(
@@ -28,5 +28,5 @@ def run_worker(
     campaign_id = None
     if campaign is not None:
         campaign_id = campaigns.get_campaign(workspace.connect(start=True), campaign).campaign_id
-    done = work(workspace, WorkerOptions(tuple(category), campaign_id, idle, die_with_parent))
+    done = work(workspace, WorkerOptions(tuple(category), campaign_id, idle, parent))
     logging.getLogger("godelta").info("done: %d jobs", done)
