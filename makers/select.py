@@ -8,17 +8,18 @@ import numpy as np
 from jobflow import Maker, job
 
 from godelta.analysis.duplicates import group
-from godelta.arrays import IntArray
+from godelta.arrays import FloatArray, IntArray
 from godelta.makers.seeds import Stream, generator
 from godelta.makers.session import Session, current_session
+from godelta.reference.registry import reference_hash
 from godelta.search import make_method
 from godelta.search.selection import choose
-from godelta.store import rounds, structures
+from godelta.store import evaluations, rounds, structures
 from godelta.store.budget import evaluations_left
 from godelta.store.database import Superseded
 from godelta.store.documents import RoundKey, StructureDocument, structure_hash
 
-SEEN_TOLERANCE = 0.03  # Å
+WORTH_A_SECOND = 0.01  # eV: the gain that a better version of an evaluated structure has to promise
 
 
 @dataclass
@@ -46,10 +47,14 @@ def run_select(session: Session, key: RoundKey, epoch: int) -> dict[str, Any]:
     seen = structures.selected_structures(store, key.campaign_id, chain)
     # Ids hold the campaign's random id: by hash, so that the same seed selects the same structures.
     candidates = sorted(_new_candidates(session, key, seen), key=lambda item: item.structure_hash)
+    energies = np.array([c.model_energy for c in candidates])
+    uncertainties = np.array([math.nan if c.uncertainty is None else c.uncertainty for c in candidates])
+    promised = energies - settings.kappa * np.nan_to_num(uncertainties, nan=0.0)
+    evaluated = _energies(session, key, chain)
     chosen = choose(
-        energies=np.array([c.model_energy for c in candidates]),
-        uncertainties=np.array([math.nan if c.uncertainty is None else c.uncertainty for c in candidates]),
-        groups=_groups(candidates, seen),
+        energies=energies,
+        uncertainties=uncertainties,
+        groups=_groups(candidates, energies, promised, [(s, evaluated.get(s.structure_hash)) for s in seen]),
         settings=settings,
         count=min(
             settings.evaluations_per_round,
@@ -87,21 +92,44 @@ def _new_candidates(
     return candidates
 
 
-def _groups(candidates: list[StructureDocument], seen: list[StructureDocument]) -> IntArray:
-    """Labels of equivalent candidates; -1 where nearly the same structure was selected before.
+def _energies(session: Session, key: RoundKey, chain: int | None) -> dict[str, float]:
+    """Reference energies in eV of what was evaluated, by structure hash."""
+    level = reference_hash(session.parts(key.campaign_id).config.reference)
+    pairs = evaluations.training_set(session.store, key.campaign_id, level, chain)
+    return {
+        document.structure_hash: evaluation.energy
+        for document, evaluation in pairs
+        if evaluation.energy is not None
+    }
 
-    Against earlier selections the tolerance is much tighter than within the round: a better model moves a
-    minimum a little, and the energy there is what the campaign is after.
+
+def _groups(
+    candidates: list[StructureDocument],
+    energies: FloatArray,
+    promised: FloatArray,
+    seen: list[tuple[StructureDocument, float | None]],
+) -> IntArray:
+    """Labels of equivalent candidates; -1 where the same structure was selected before.
+
+    A better model moves a minimum a little, and the energy there is what the campaign is after: the same
+    structure again is welcome if the model promises, at E - kappa sigma, less than the lowest of its
+    evaluations. One whose evaluation failed, or is still under way, is not.
+
+    Parameters
+    ----------
+    candidates, energies, promised
+        n candidates, their model energies and E - kappa sigma (n,) in eV.
+    seen
+        What was selected before, with its reference energy in eV where there is one.
     """
     if not candidates:
         return np.empty(0, dtype=np.int64)
-    labels = _labels(candidates)
-    both = _labels([*seen, *candidates], distance_tolerance=SEEN_TOLERANCE)
-    old = set(both[: len(seen)].tolist())
-    known = np.array([label in old for label in both[len(seen) :].tolist()])
-    return np.asarray(np.where(known, -1, labels), dtype=np.int64)
-
-
-def _labels(documents: list[StructureDocument], **tolerance: float) -> IntArray:
-    energies = np.array([document.foundation_energy for document in documents])
-    return group([document.atoms() for document in documents], energies, **tolerance)
+    labels = group([document.atoms() for document in candidates], energies)
+    # Energies of an evaluated structure and of its better version may differ by any amount.
+    both = [document.atoms() for document in [*(document for document, _ in seen), *candidates]]
+    kinds = group(both, np.zeros(len(both)))
+    to_beat: dict[int, float] = {}
+    for (_, energy), kind in zip(seen, kinds[: len(seen)].tolist(), strict=True):
+        to_beat[kind] = min(-np.inf if energy is None else energy, to_beat.get(kind, np.inf))
+    limits = np.array([to_beat.get(kind, np.inf) for kind in kinds[len(seen) :].tolist()])
+    return np.asarray(np.where(promised > limits - WORTH_A_SECOND, -1, labels), dtype=np.int64)

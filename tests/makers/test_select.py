@@ -8,8 +8,9 @@ from ase import Atoms
 
 from godelta.makers.search import run_search
 from godelta.makers.select import run_select
+from godelta.reference.registry import reference_hash
 from godelta.search import make_method
-from godelta.store import campaigns, rounds, structures
+from godelta.store import campaigns, evaluations, rounds, structures
 from godelta.store.documents import RoundKey, StructureDocument, structure_hash
 
 SQUARE = np.array([[0.0, 0, 0], [2.5, 0, 0], [0, 2.5, 0], [2.5, 2.5, 0.3]]) + 5.0
@@ -66,6 +67,24 @@ def test_what_was_selected_before_is_not_selected_again(session, begin, propose,
     ids = propose(second, [SQUARE, turned(SQUARE), PYRAMID + 0.003, ROW], [2.0, 2.0, 1.0, 7.0])
     run_select(session, second, 0)
     assert list(rounds.get_round(opened, second).selection) == [ids[3]]
+
+
+@pytest.mark.parametrize(("promised", "again"), [(0.9, True), (1.0, False), (1.3, False)])
+def test_a_better_version_of_an_evaluated_structure_is_welcome(
+    session, begin, propose, opened, promised, again
+):
+    first = begin(search={"selection": {"evaluations_per_round": 3}})
+    (old,) = propose(first, [PYRAMID], [3.0])
+    run_select(session, first, 0)
+    level = reference_hash(session.parts(first.campaign_id).config.reference)
+    digest = structures.get_structure(opened, old).structure_hash
+    claim = evaluations.claim(opened, digest, level, owner="test", seconds=60.0)
+    evaluations.commit_ok(opened, claim, 1.0, np.zeros((4, 3)), {})
+    second = RoundKey(first.campaign_id, 0, 1)
+    rounds.plan_round(opened, second, None)
+    (new,) = propose(second, [PYRAMID * 1.01], [promised])  # within 0.1 Å of the old one
+    run_select(session, second, 0)
+    assert list(rounds.get_round(opened, second).selection) == ([new] if again else [])
 
 
 @pytest.mark.parametrize(("share", "expected"), [(True, 0), (False, 1)])

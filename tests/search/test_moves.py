@@ -5,7 +5,7 @@ from ase.data import covalent_radii
 from scipy.stats import kstest
 
 from godelta.search.generators import PlacementRule, random_positions
-from godelta.search.moves import rattle
+from godelta.search.moves import permute, rattle
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])
@@ -58,3 +58,32 @@ def test_neighbours_across_the_boundary_count(surface):
     others = np.zeros(len(positions), dtype=bool)
     others[-1] = True
     assert rule.allows(x[:1], len(positions) - 2, positions, others)[0]
+
+
+def test_a_permutation_exchanges_one_unlike_pair_and_keeps_the_rule(surface):
+    problem = surface("Cu3Ag2")
+    rule = PlacementRule(problem)
+    rng = np.random.default_rng(3)
+    positions = random_positions(rule, rng)
+    seen = set()
+    for _ in range(60):
+        moved = permute(rule, positions, rng)
+        if moved is None:
+            continue
+        changed = np.flatnonzero((moved != positions).any(axis=1))
+        a, b = changed
+        assert set(problem.structure(moved[problem.placed]).numbers[changed]) == {29, 47}
+        np.testing.assert_array_equal(moved[[a, b]], positions[[b, a]])
+        assert problem.placed[changed].all()
+        for atom in changed:
+            others = np.arange(len(moved)) != atom
+            assert rule.allows(moved[atom][None], int(atom), moved, others)[0]
+        seen.add((int(a), int(b)))
+    assert len(seen) > 1
+
+
+def test_like_atoms_are_not_exchanged(cluster):
+    problem = cluster("Ag3")
+    rule = PlacementRule(problem)
+    rng = np.random.default_rng(0)
+    assert permute(rule, random_positions(rule, rng), rng) is None

@@ -15,7 +15,8 @@ FAST = RelaxSettings(steps=5, fmax=0.05)
 
 def _method(cluster, formula="Cu3Ag", **keys):
     return make_method(
-        REXSettings(**{"walkers": 4, "relax": FAST, "swap_every": 3, **keys}), cluster(formula)
+        REXSettings(**{"walkers": 4, "relax": FAST, "swap_every": 3, "permutations": 0.0, **keys}),
+        cluster(formula),
     )
 
 
@@ -195,3 +196,17 @@ def test_it_finds_the_lennard_jones_icosahedron(cluster, from_calculator, lennar
         result = method.step(state, potential)
         state, best = result.state, min(best, result.statistics.best_energy)
     assert best == pytest.approx(-44.326801, abs=2e-3)  # Cambridge Cluster Database
+
+
+def test_permutations_come_at_their_rate_and_leave_the_amplitudes_alone(cluster):
+    method = _method(cluster, "Cu3Ag", permutations=1.0)
+    state = method.start(Flat(), np.random.default_rng(0))
+    state = method.step(state, Flat()).state
+    moves = []
+    for _ in range(2 * HISTORY):
+        result = method.step(state, Flat())
+        state = result.state
+        moves += [c.move for c in result.candidates if c.move != "random"]
+    assert moves.count("permutation") > moves.count("rattle")
+    assert REXSettings(preset="paper").permutations == 0.0
+    assert (state.history[:-1] >= 0).sum() == min(moves.count("rattle"), state.history[:-1].size)

@@ -8,7 +8,7 @@ import numpy as np
 from godelta.arrays import FloatArray, IntArray
 from godelta.foundation.base import Potential
 from godelta.search.generators import PlacementRule, random_positions
-from godelta.search.moves import rattle
+from godelta.search.moves import permute, rattle
 from godelta.search.proposals import Proposal, relax_proposals, structure_at, summarise
 from godelta.search.proposals import candidate as as_candidate
 from godelta.search.relax import Relaxed
@@ -87,7 +87,7 @@ class ReplicaExchange:
             _walker(c) if c is not None and c.accepted else old
             for c, old in zip(new, state.walkers, strict=True)
         ]
-        history = _recorded(state, accepted)
+        history = _recorded(state, proposals, accepted)
         swaps = self._swap(walkers, rng) if iteration % self.settings.swap_every == 0 else ()
         after = replace(
             state,
@@ -165,9 +165,18 @@ class ReplicaExchange:
             if walker is None or k == len(state.walkers) - 1:
                 proposals.append(Proposal(random_positions(rule, rng), "random", ()))
             else:
-                positions = rattle(rule, walker.positions, float(state.amplitudes[k]), rng)
-                proposals.append(Proposal(positions, "rattle", (walker.id,)))
+                move, positions = self._moved(rule, walker.positions, float(state.amplitudes[k]), rng)
+                proposals.append(Proposal(positions, move, (walker.id,)))
         return proposals
+
+    def _moved(
+        self, rule: PlacementRule, positions: FloatArray, amplitude: float, rng: np.random.Generator
+    ) -> tuple[str, FloatArray]:
+        if self.settings.permutations and rng.random() < self.settings.permutations:
+            exchanged = permute(rule, positions, rng)
+            if exchanged is not None:
+                return "permutation", exchanged
+        return "rattle", rattle(rule, positions, amplitude, rng)
 
     def _judge(
         self, state: REXState, relaxed: Sequence[Relaxed], rng: np.random.Generator
@@ -220,11 +229,10 @@ def _walker(candidate: Candidate) -> Walker:
     )
 
 
-def _recorded(state: REXState, accepted: tuple[bool, ...]) -> IntArray:
-    """History with the last iteration; filling an empty rung says nothing about its amplitude."""
+def _recorded(state: REXState, proposals: Sequence[Proposal], accepted: tuple[bool, ...]) -> IntArray:
+    """History with the last iteration; only rattling says something about a rung's amplitude."""
     history = state.history.copy()
-    rattled = np.array([w is not None for w in state.walkers])
-    rattled[-1] = False
+    rattled = np.array([proposal.move == "rattle" for proposal in proposals])
     history[rattled, :-1] = history[rattled, 1:]
     history[rattled, -1] = np.array(accepted, dtype=np.int64)[rattled]
     return history

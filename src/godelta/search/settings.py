@@ -49,6 +49,7 @@ REX_PRESETS: dict[str, dict[str, Any]] = {
         "amplitude_min": 0.1,
         "amplitude_max": 5.0,
         "adaptive": True,
+        "permutations": 0.0,
         "relax": {"steps": 100, "fmax": 0.025},
         "selection": {"choose": "random", "evaluations_per_round": 5},
     },
@@ -79,6 +80,9 @@ class REXSettings(Settings):
     kT_max: float = Field(2.0, gt=0)
     amplitude_min: float = Field(0.1, gt=0, description="rattle amplitude of the lowest rung at the start")
     amplitude_max: float = Field(5.0, gt=0, description="rattle amplitude of the highest rung at the start")
+    permutations: float = Field(
+        0.2, ge=0, le=1, description="share of moves that exchange two unlike atoms instead of rattling"
+    )
     adaptive: bool = Field(True, description="adapt each rung's amplitude to an acceptance of one half")
     relax: RelaxSettings = RelaxSettings(fmax=0.025)
     selection: SelectionSettings = SelectionSettings()
