@@ -5,6 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from godelta.campaign import CampaignConfig
+from godelta.foundation import check_foundation
 from godelta.reference.registry import check_engine, reference_hash
 from godelta.settings import digest
 from godelta.store import campaigns
@@ -30,10 +31,11 @@ def register(store: Store, config: CampaignConfig, base: Path) -> CampaignDocume
     Raises
     ------
     InputError
-        The system cannot be built, the reference cannot compute it, or the name belongs to a campaign
-        with another configuration.
+        The system cannot be built, the foundation or the reference cannot compute it, or the name
+        belongs to a campaign with another configuration.
     """
     problem = build_problem(config.system, base)
+    check_foundation(config.foundation)
     check_engine(config.reference, problem)
     packed = pack_problem(problem)
     # A template file may change while its name in the configuration stays.

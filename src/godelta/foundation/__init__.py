@@ -7,7 +7,7 @@ from godelta.foundation.base import (
     Potential,
     PotentialBatch,
 )
-from godelta.foundation.registry import load_foundation
+from godelta.foundation.registry import check_foundation, load_foundation
 from godelta.foundation.settings import ASEFoundationSettings, CHGNetSettings, FoundationSettings
 
 __all__ = [
@@ -19,5 +19,6 @@ __all__ = [
     "FoundationSettings",
     "Potential",
     "PotentialBatch",
+    "check_foundation",
     "load_foundation",
 ]

@@ -1,9 +1,11 @@
 """From settings to a loaded foundation potential; each is loaded once per process."""
 
 from functools import lru_cache
+from importlib.util import find_spec
 
 from pydantic import TypeAdapter
 
+from godelta.errors import MissingExtraError
 from godelta.foundation.base import Foundation
 from godelta.foundation.settings import ASEFoundationSettings, CHGNetSettings, FoundationSettings
 
@@ -21,6 +23,24 @@ def load_foundation(settings: FoundationSettings) -> Foundation:
         The settings name no usable calculator.
     """
     return _load(settings.model_dump_json())
+
+
+def check_foundation(settings: FoundationSettings) -> None:
+    """Whether the potential can be loaded, without loading its weights.
+
+    Raises
+    ------
+    MissingExtraError
+        The potential's package is not installed.
+    InputError
+        The settings name no usable calculator.
+    """
+    match settings:
+        case CHGNetSettings():
+            if find_spec("chgnet") is None:
+                raise MissingExtraError("the foundation chgnet", "chgnet")
+        case ASEFoundationSettings():
+            load_foundation(settings)
 
 
 @lru_cache(maxsize=4)
