@@ -26,7 +26,7 @@ class Health(Enum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """A workflow's health, and the last line of the error if there was one."""
+    """A workflow's health, and the error's message if there was one."""
 
     health: Health
     reason: str = ""
@@ -70,8 +70,14 @@ def _verdict_of_error(launchpad: "LaunchPad", fireworks: list[dict[str, Any]]) -
     errors = [trace for trace in traces if STOP_MARK not in trace]
     if not errors:
         return Verdict(Health.STOPPED)
-    lines = [line for line in errors[-1].splitlines() if line.strip()]
-    return Verdict(Health.FAILED, lines[-1].strip() if lines else "a job ended without a word")
+    return Verdict(Health.FAILED, _message(errors[-1]) or "a job ended without a word")
+
+
+def _message(trace: str) -> str:
+    """The error at the end of a traceback: its last line that is not indented, and what follows it."""
+    lines = [line for line in trace.splitlines() if line.strip()]
+    starts = [number for number, line in enumerate(lines) if not line[0].isspace()]
+    return "\n".join(lines[starts[-1] :]) if starts else ""
 
 
 def _trace(launch: dict[str, Any]) -> str:

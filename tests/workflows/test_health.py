@@ -73,7 +73,13 @@ def test_cases(verdict, fireworks, old, expected):
     assert verdict(*fireworks, old=old).health is expected
 
 
-def test_the_reason_is_the_errors_last_line(verdict):
+def test_the_reason_is_the_errors_message(verdict):
+    trace = "Traceback (most recent call last):\n  File x\ngodelta.errors.InputError: a: wrong\n  mend it\n"
+    expected = "godelta.errors.InputError: a: wrong\n  mend it"
+    assert verdict(fw("FIZZLED", FAR, trace=trace)).reason == expected
+
+
+def test_the_reason_of_a_short_error(verdict):
     assert verdict(fw("FIZZLED", FAR, trace=ERROR)).reason == "ValueError: no good"
 
 
