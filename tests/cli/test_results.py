@@ -1,0 +1,150 @@
+"""status, best, query: tables, JSON, exports."""
+
+from datetime import datetime
+
+import numpy as np
+import pytest
+from ase.io import read
+
+FIELDS = [
+    "rank", "structure_id", "formula", "energy", "energy_per_atom", "foundation_energy", "uncertainty",
+    "round", "evaluated_at",
+]  # fmt: skip
+
+
+@pytest.fixture
+def ask(finished, workspace, inside):
+    return lambda *arguments: inside(*arguments, "--workspace", workspace.folder)
+
+
+def test_best_json(ask):
+    answer = ask("best", "done", "--format", "json")
+    assert answer.code == 0
+    rows = answer.json()
+    assert len(rows) >= 2
+    assert [list(row) for row in rows] == [FIELDS] * len(rows)
+    assert [row["rank"] for row in rows] == list(range(1, len(rows) + 1))
+    energies = [row["energy"] for row in rows]
+    assert energies == sorted(energies)
+    assert rows[0]["energy_per_atom"] == pytest.approx(energies[0] / 4)
+    assert datetime.fromisoformat(rows[0]["evaluated_at"]).tzinfo is not None
+    assert ask("best", "done", "-n", "1", "--format", "json").json() == rows[:1]
+
+
+def test_best_table(ask):
+    rows = ask("best", "done", "--format", "json").json()
+    answer = ask("best", "done")
+    for row in rows:
+        assert row["structure_id"][:8] in answer.out
+        assert f"{row['energy']:.4f}" in answer.out
+
+
+def test_exports_and_read_back(ask, tmp_path):
+    for suffix in ("extxyz", "traj", "json", "xyz"):
+        path = tmp_path / f"best.{suffix}"
+        rows = ask("best", "done", "--format", "json", "--export", path).json()
+        check_images(read(path, ":"), rows)
+    path = tmp_path / "best.cif"
+    assert ask("best", "done", "--export", path).code == 0
+    assert len(read(path)) == 4
+
+
+def check_images(images, rows):
+    assert [image.get_potential_energy() for image in images] == pytest.approx(
+        [row["energy"] for row in rows], abs=1e-6
+    )
+    from ase.calculators.emt import EMT
+
+    for image in images:
+        assert image.get_chemical_formula("hill") == "AgCu3"
+        again = image.copy()
+        again.calc = EMT()
+        assert np.abs(again.get_forces() - image.get_forces()).max() < 1e-4
+
+
+def test_exports_that_cannot_be(ask, tmp_path):
+    for name, mend in (("best.nosuch", ".extxyz"), ("missing/best.extxyz", ""), ("best", ".extxyz")):
+        answer = ask("best", "done", "--export", tmp_path / name)
+        assert answer.code == 2
+        assert str(tmp_path / name) in answer.err
+        assert mend in answer.err
+
+
+def test_query(ask):
+    best = ask("best", "done", "--format", "json").json()
+    rows = ask("query", "--format", "json").json()
+    assert {row["structure_id"] for row in rows} == {row["structure_id"] for row in best}
+    assert all(row["campaign"] == "done" for row in rows)
+    assert set(FIELDS) | {"campaign", "reference_hash"} == set(rows[0])
+    limit = best[1]["energy"]
+    count = sum(row["energy"] <= limit for row in best)
+    for arguments, expected in (
+        (("--formula", "Cu3Ag"), len(best)),
+        (("--formula", "AgCu3"), len(best)),
+        (("--formula", "Cu4"), 0),
+        (("--elements", "Ag,Cu"), len(best)),
+        (("--elements", "Ag, S"), 0),
+        (("--campaign", "done"), len(best)),
+        (("--campaign", "other"), 0),
+        (("--reference", "emt"), len(best)),
+        (("--reference", rows[0]["reference_hash"][:8]), len(best)),
+        (("--reference", "gpaw"), 0),
+        (("--max-energy", limit + 1e-9), count),
+        (("--limit", 1), 1),
+    ):
+        assert len(ask("query", *arguments, "--format", "json").json()) == expected, arguments
+
+
+def test_query_extxyz_and_table(ask, tmp_path):
+    answer = ask("query", "--format", "extxyz")
+    (tmp_path / "found.extxyz").write_text(answer.out)
+    images = read(tmp_path / "found.extxyz", ":")
+    rows = ask("query", "--format", "json").json()
+    assert [image.get_potential_energy() for image in images] == pytest.approx(
+        [row["energy"] for row in rows], abs=1e-6
+    )
+    assert "AgCu3" in ask("query").out
+    assert "No structure fits" in ask("query", "--formula", "Cu9").out
+
+
+def test_questions_that_make_no_sense(ask):
+    for arguments in (
+        ("query", "--formula", "Qq3"),
+        ("query", "--formula", "12"),
+        ("query", "--elements", "Ag,Zz"),
+        ("query", "--formula", "Cu9", "--format", "extxyz"),
+        ("best", "nobody"),
+        ("status", "nobody"),
+        ("best", "done", "--format", "xml"),
+    ):
+        answer = ask(*arguments)
+        assert answer.code == 2, arguments
+        assert answer.out == ""
+        assert "rror" in answer.err
+        assert "Traceback" not in answer.err
+    assert "there are: done" in ask("best", "nobody").err
+
+
+def test_status(ask):
+    row = ask("status", "done", "--format", "json").json()
+    assert ask("status", "--format", "json").json() == [row]
+    assert (row["name"], row["state"], row["rounds"], row["budget"]) == ("done", "finished", 2, 10)
+    assert (row["closed_rounds"], row["failed"], row["pending"]) == (2, 0, 0)
+    assert row["ok"] >= 2
+    assert row["best_energy"] == ask("best", "done", "--format", "json").json()[0]["energy"]
+    assert [chain["round"] for chain in row["chains"]] == [1]
+    text = ask("status").out
+    for part in ("done", "Cu3Ag", "finished", "2 of 2", f"{row['ok']} of 10", f"{row['best_energy']:.4f}"):
+        assert part in text
+
+
+def test_status_of_an_empty_workspace(inside, workspace):
+    answer = inside("status", "--workspace", workspace.folder)
+    assert answer.code == 0
+    assert "No campaign yet" in answer.out
+
+
+def test_schema(inside):
+    schema = inside("schema").json()
+    assert set(schema["required"]) == {"name", "system"}
+    assert schema["additionalProperties"] is False
