@@ -4,14 +4,17 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from ase import Atoms
 from jobflow import Maker, job
 
+from godelta.arrays import FloatArray
 from godelta.delta.model import train
 from godelta.makers.session import Session, current_session
 from godelta.reference.registry import reference_hash
 from godelta.store import evaluations, models, rounds
 from godelta.store.database import Superseded
-from godelta.store.documents import RoundKey
+from godelta.store.documents import EvaluationDocument, RoundKey
 
 
 @dataclass
@@ -63,14 +66,17 @@ def _train(session: Session, key: RoundKey, previous_id: str | None) -> str | No
     model_id = models.model_id_for(key.campaign_id, ids, config.delta.digest())
     if models.exists(store, model_id):
         return model_id
+    # Training goes by the order of these: structure ids would bring in the campaign's random id.
+    hashes = [structure.structure_hash for structure, _ in pairs]
+    atoms = [structure.atoms() for structure, _ in pairs]
     correction = train(
         config.delta,
         parts.species,
-        [structure.atoms() for structure, _ in pairs],
+        atoms,
         foundation_energies=[structure.foundation_energy for structure, _ in pairs],
         reference_energies=[float(evaluation.energy or 0.0) for _, evaluation in pairs],
-        # Training goes by the order of these: structure ids would bring in the campaign's random id.
-        ids=[structure.structure_hash for structure, _ in pairs],
+        ids=hashes,
+        residual_forces=_residual_forces(session, key, hashes, atoms, [e for _, e in pairs]),
         previous=session.correction(previous_id),
         describe=session.features,
     )
@@ -84,3 +90,21 @@ def _train(session: Session, key: RoundKey, previous_id: str | None) -> str | No
         metrics=correction.metrics,
     )
     return model_id
+
+
+def _residual_forces(
+    session: Session,
+    key: RoundKey,
+    hashes: list[str],
+    structures: list[Atoms],
+    evaluated: list[EvaluationDocument],
+) -> list[FloatArray] | None:
+    """Reference minus foundation forces, arrays (n, 3) in eV/Å; None where energies only are learned."""
+    parts = session.parts(key.campaign_id)
+    if not parts.config.delta.force_directions:
+        return None
+    base = session.foundation_forces(parts.foundation, hashes, structures)
+    return [
+        np.asarray(evaluation.forces, dtype=np.float64) - forces
+        for evaluation, forces in zip(evaluated, base, strict=True)
+    ]

@@ -13,7 +13,7 @@ from ase import Atoms
 from godelta.campaign import CampaignConfig
 from godelta.delta.model import Correction, DeltaModel
 from godelta.foundation import Foundation, Potential, PotentialBatch, load_foundation
-from godelta.makers.features import StoredFeatures
+from godelta.makers.features import StoredFeatures, StoredForces
 from godelta.store import campaigns, models
 from godelta.store.database import Store
 from godelta.store.workspace import Workspace
@@ -53,11 +53,13 @@ class Session:
     should_stop: Callable[[], bool] = lambda: False
     owner: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
     features: StoredFeatures = field(init=False)
+    foundation_forces: StoredForces = field(init=False)
     _parts: dict[str, CampaignParts] = field(default_factory=dict)
     _corrections: dict[str, Correction] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.features = StoredFeatures(self.store)
+        self.foundation_forces = StoredForces(self.store)
 
     def parts(self, campaign_id: str) -> CampaignParts:
         """The campaign's configuration and problem."""

@@ -11,6 +11,7 @@ from godelta.foundation.base import FoundationBatch
 
 SPECIES = [16, 47]
 SATURATED = DeltaSettings(inducing_points=60)
+WIDE = DeltaSettings(soap="paper")  # a compact descriptor takes far atoms for free ones, which it has seen
 
 
 class ExactGP:
@@ -122,7 +123,7 @@ def test_gradients_of_the_sparse_model(cluster, toy_energy, settings):
 
 
 @pytest.mark.parametrize("n", [1, 2, 25, 100])
-@pytest.mark.parametrize("settings", [DeltaSettings(), SATURATED], ids=["complete", "sparse"])
+@pytest.mark.parametrize("settings", [WIDE, SATURATED], ids=["complete", "sparse"])
 @pytest.mark.parametrize("spread", [0.0, 0.01])
 def test_uncertainty_far_from_the_data_stays(cluster, n, settings, spread):
     structures = [cluster(k, "Ag8S4", 2.0) for k in range(n)]

@@ -82,7 +82,7 @@ def test_gradient_equals_finite_differences(system, preset):
 
 @pytest.mark.parametrize("power", [1.0, 2.0, 3.5])
 def test_weighting_power(cluster, power):
-    settings = SOAPSettings(r_cut=4.0, weighting_power=power)
+    settings = SOAPSettings(r_cut=4.0, n_max=3, l_max=2, sigma=1.0, weighting_power=power)
     weighting = {"function": "poly", "r0": 4.0, "c": 1.0, "m": power}
     theirs = DscribeSOAP(species=[16, 47], r_cut=4.0, n_max=3, l_max=2, sigma=1.0, weighting=weighting)
     soap, atoms = SOAP(settings, [16, 47]), cluster(4)

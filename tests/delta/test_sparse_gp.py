@@ -12,7 +12,7 @@ from godelta.delta.sparse_gp import SparseGP
 @pytest.fixture
 def data(cluster, toy_energy):
     """Environments and energies of clusters of two compositions."""
-    settings = DeltaSettings()
+    settings = DeltaSettings(soap="paper")
     soap = SOAP(settings.soap, [16, 47])
     structures = [cluster(k, "Ag4S3" if k % 2 else "Ag3S3") for k in range(24)]
     X = [Environments(soap.features(a), soap.kinds(a)) for a in structures]
@@ -89,7 +89,7 @@ def test_leave_one_out_errors_equal_refits(data):
 @pytest.mark.parametrize("high_reference", [True, False])
 def test_one_bad_structure_does_not_wreck_the_model(data, cluster, high_reference):
     X, y = data[0][1::2], data[1][1::2]
-    soap = SOAP(DeltaSettings().soap, [16, 47])
+    soap = SOAP(DeltaSettings(soap="paper").soap, [16, 47])
     clash = cluster(50)
     clash.positions[1] = clash.positions[0] + [0.0, 0.0, 1.1]
     X_bad = [*X, Environments(soap.features(clash), soap.kinds(clash))]

@@ -10,6 +10,7 @@ from ase.constraints import FixAtoms
 from numpy.typing import ArrayLike
 
 from godelta.arrays import BoolArray, FloatArray
+from godelta.delta.displaced import displaced_copies
 from godelta.delta.local_kernel import Environments, LocalKernel
 from godelta.delta.settings import DeltaSettings
 from godelta.delta.soap import SOAP
@@ -147,10 +148,11 @@ def train(  # noqa: PLR0913 - the data, and two ways to save work
     reference_energies: ArrayLike,
     ids: Sequence[str],
     *,
+    residual_forces: Sequence[FloatArray] | None = None,
     previous: Correction | None = None,
     describe: Describe | None = None,
 ) -> Correction:
-    """Train a Δ-model on energies.
+    """Train a Δ-model on energies and, where they are given, forces.
 
     While there are no more atoms than inducing points, every atom is one and the fit is complete. From
     then on the kernel rows of `previous` are kept and only new structures are described, until the number
@@ -163,10 +165,13 @@ def train(  # noqa: PLR0913 - the data, and two ways to save work
         Atomic numbers that structures may contain.
     structures, foundation_energies, reference_energies, ids
         N evaluated structures, energies (N,) in eV, unique ids; any order.
+    residual_forces
+        N arrays (n, 3), reference minus foundation forces in eV/Å, learned along `force_directions`.
     previous
         A model to continue from; its energies are not used, so corrected ones may be given.
     describe
         Gives the features of structures with these ids, e.g. stored ones; by default they are computed.
+        Displaced copies have ids of their own.
 
     Raises
     ------
@@ -176,6 +181,10 @@ def train(  # noqa: PLR0913 - the data, and two ways to save work
     foundation = np.asarray(foundation_energies, dtype=np.float64)
     reference = np.asarray(reference_energies, dtype=np.float64)
     check_data(ids, len(structures), foundation, reference)
+    if residual_forces is not None and settings.force_directions:
+        ids, structures, foundation, reference = _with_copies(
+            ids, structures, foundation, reference, residual_forces, settings.force_directions
+        )
     order = sorted(range(len(ids)), key=lambda k: ids[k])
     structures = [structures[k] for k in order]
     known = tuple(sorted({int(z) for z in species}))
@@ -196,14 +205,38 @@ def train(  # noqa: PLR0913 - the data, and two ways to save work
         rows = _continued_rows(previous, soap, training.ids, structures, describe)
         counts = training.counts.astype(np.float64)
         counts = counts if settings.species_mean else counts.sum(axis=1, keepdims=True)
-        gp.fit_rows(previous.kernel, rows, counts, training.residuals, training.excess)
+        gp.fit_rows(
+            previous.kernel, rows, counts, training.residuals, training.excess, owners=training.owners
+        )
     else:
         features = describe(soap, training.ids, structures)
         environments = [Environments(f, k) for f, k in zip(features, kinds, strict=True)]
-        gp.fit(environments, training.residuals, training.excess)
+        gp.fit(environments, training.residuals, training.excess, owners=training.owners)
     return Correction(
         settings, known, training, gp.kernel_, gp.posterior_, gp.diagnostics_, gp.rows_, selected
     )
+
+
+def _with_copies(
+    ids: Sequence[str],
+    structures: Sequence[Atoms],
+    foundation: FloatArray,
+    reference: FloatArray,
+    residual_forces: Sequence[FloatArray],
+    count: int,
+) -> tuple[list[str], list[Atoms], FloatArray, FloatArray]:
+    """The data and, for each structure, `count` displaced copies."""
+    all_ids, all_structures, energies = list(ids), list(structures), [foundation]
+    residuals = [reference - foundation]
+    for k, (name, atoms, forces) in enumerate(zip(ids, structures, residual_forces, strict=True)):
+        names, copies, changes = displaced_copies(atoms, name, forces, moving_atoms(atoms), count)
+        all_ids += names
+        all_structures += copies
+        energies.append(np.full(count, foundation[k]))
+        residuals.append(residuals[0][k] + changes)
+    # Only the difference of both energies counts, so that of the copies' own foundation energies is kept out.
+    base = np.concatenate(energies)
+    return all_ids, all_structures, base, base + np.concatenate(residuals)
 
 
 def _same_model(previous: Correction, settings: DeltaSettings, species: tuple[int, ...]) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import qr, solve_triangular
 
-from godelta.arrays import FloatArray
+from godelta.arrays import FloatArray, IntArray
 
 NOISE_FLOOR = 1e-5  # relative noise variance; the evidence runs to zero noise when there are few data
 PRIOR_AMPLITUDE = 0.2  # eV per atom: how wrong a foundation is before anything is known
@@ -94,8 +94,11 @@ def fit_hyperparameters(
     return best
 
 
-def solve(G: FloatArray, t: FloatArray, noise: float) -> Solution:
-    """Posterior for G (N, r), t (N,): mean = g . weights, variance/s² = k** - |projection g|²."""
+def solve(G: FloatArray, t: FloatArray, noise: float, owners: IntArray | None = None) -> Solution:
+    """Posterior for G (N, r), t (N,): mean = g . weights, variance/s² = k** - |projection g|².
+
+    Data with the same owner (N,) are left out together; by default each has its own.
+    """
     if len(G) <= G.shape[1]:
         B = G @ G.T
         B[np.diag_indices(len(B))] += noise
@@ -104,16 +107,39 @@ def solve(G: FloatArray, t: FloatArray, noise: float) -> Solution:
         half = solve_triangular(L, t, lower=True)
         weights = projection.T @ half
         inverse = solve_triangular(L, np.eye(len(L)), lower=True)
-        precision = np.sum(inverse**2, axis=0)
+        left, right, offset = inverse.T, inverse, 0.0
         residual = inverse.T @ half
     else:
         q, upper = qr(G, mode="economic")
-        left, singular, right = np.linalg.svd(upper)
-        vectors = q @ left
+        rotation, singular, axes = np.linalg.svd(upper)
+        vectors = q @ rotation
         shifted = singular**2 + noise
-        projection = (singular / np.sqrt(shifted))[:, None] * right
+        projection = (singular / np.sqrt(shifted))[:, None] * axes
         projected = vectors.T @ t
-        weights = right.T @ (singular / shifted * projected)
-        precision = (1.0 - vectors**2 @ (singular**2 / shifted)) / noise
+        weights = axes.T @ (singular / shifted * projected)
+        left, right, offset = -vectors * (singular**2 / shifted / noise), vectors.T, 1.0 / noise
         residual = (t - vectors @ (singular**2 / shifted * projected)) / noise
-    return Solution(weights, projection, residual / precision, 1.0 / precision)
+    errors, variances = _leave_out(left, right, offset, residual, owners)
+    return Solution(weights, projection, errors, variances)
+
+
+def _leave_out(
+    left: FloatArray, right: FloatArray, offset: float, residual: FloatArray, owners: IntArray | None
+) -> tuple[FloatArray, FloatArray]:
+    """Errors (N,) and variances/s² (N,) of data left out with all of the same owner.
+
+    B^-1 is left @ right + offset I, residual (N,) is B^-1 t. For a block g left out (Rasmussen and Williams,
+    section 5.4.2, for one datum): errors = (B^-1)_gg^-1 (B^-1 t)_g, covariance = (B^-1)_gg^-1.
+    """
+    precision = np.einsum("ij,ji->i", left, right) + offset
+    errors, variances = residual / precision, 1.0 / precision
+    if owners is not None:
+        names, group, sizes = np.unique(owners, return_inverse=True, return_counts=True)
+        members = np.split(np.argsort(group, kind="stable"), np.cumsum(sizes)[:-1])
+        for name, block in zip(names, members, strict=True):
+            if len(block) == 1 and block[0] == name:
+                continue
+            covariance = np.linalg.inv(left[block] @ right[:, block] + offset * np.eye(len(block)))
+            errors[block] = covariance @ residual[block]
+            variances[block] = np.diag(covariance)
+    return errors, variances

@@ -17,7 +17,7 @@ from typing import Self
 import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin
 
-from godelta.arrays import FloatArray
+from godelta.arrays import FloatArray, IntArray
 from godelta.delta import regression
 from godelta.delta.inducing import choose_inducing, median_distance
 from godelta.delta.local_kernel import BlockValues, Environments, LocalKernel
@@ -85,7 +85,13 @@ class SparseGP(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.n_species = n_species
         self.settings = settings
 
-    def fit(self, X: Sequence[Environments], y: FloatArray, excess: FloatArray | None = None) -> Self:
+    def fit(
+        self,
+        X: Sequence[Environments],
+        y: FloatArray,
+        excess: FloatArray | None = None,
+        owners: IntArray | None = None,
+    ) -> Self:
         """Choose inducing points and hyper-parameters, and fit.
 
         Parameters
@@ -94,10 +100,14 @@ class SparseGP(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             N structures and their energies (N,) in eV.
         excess
             (N,) eV of each structure above the best one; those beyond the energy window count softly.
+        owners
+            (N,) index of the structure that each one is a displaced copy of, by default its own. Copies give
+            no inducing points, and are left out together with their owner.
         """
         settings = self._settings
         rng = np.random.default_rng(settings.seed)
-        groups = self._groups(X)
+        owners = np.arange(len(X)) if owners is None else owners
+        groups = self._groups([x for k, x in enumerate(X) if owners[k] == k])
         inducing = tuple(choose_inducing(groups, settings.inducing_points, settings.inducing_selection, rng))
         median = median_distance(groups, rng)
         if settings.hyperparameters == "fixed":
@@ -109,13 +119,13 @@ class SparseGP(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         for length in lengths:
             kernel = LocalKernel(inducing, length)
             rows = kernel.rows(list(X))
-            chosen = self._problem(kernel, rows, counts, y, excess).hyperparameters(settings)
+            chosen = self._problem(kernel, rows, counts, y, excess, owners).hyperparameters(settings)
             if best is None or chosen.log_evidence > best[0]:
                 best = (chosen.log_evidence, kernel, rows)
             if length == lengths[0] and chosen.data_amplitude < _FLAT:
                 break
         assert best is not None  # there is always a length
-        return self.fit_rows(best[1], best[2], counts, y, excess)
+        return self.fit_rows(best[1], best[2], counts, y, excess, owners)
 
     def fit_rows(
         self,
@@ -124,9 +134,10 @@ class SparseGP(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         counts: FloatArray,
         y: FloatArray,
         excess: FloatArray | None = None,
+        owners: IntArray | None = None,
     ) -> Self:
         """Fit with given inducing points, length scale and kernel rows (N, M); only s and lambda change."""
-        problem = self._problem(kernel, rows, counts, y, excess)
+        problem = self._problem(kernel, rows, counts, y, excess, owners)
         chosen = problem.hyperparameters(self._settings)
         solution, self.diagnostics_ = problem.solve(chosen)
         extended = np.vstack([solution.weights[None, :], solution.projection])
@@ -173,8 +184,10 @@ class SparseGP(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         counts: FloatArray,
         y: FloatArray,
         excess: FloatArray | None,
+        owners: IntArray | None,
     ) -> "_Problem":
         settings = self._settings
+        owners = np.arange(len(y)) if owners is None else owners
         excess = np.zeros(len(y)) if excess is None else excess
         residual, outside, mean = _apply_window(counts, y, excess, settings.energy_window)
         atoms = counts.sum(axis=1)
@@ -182,7 +195,7 @@ class SparseGP(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         ratio = (max(_MEAN_SCALE, float(np.abs(mean).max())) / reference) ** 2
         mean_scale = float(np.sqrt(min(max(ratio, 1.0), _MEAN_RATIO_MAX)))
         features = kernel.whiten(np.hstack([rows, mean_scale * counts]))
-        return _Problem(features, residual, atoms, outside, mean, mean_scale)
+        return _Problem(features, residual, atoms, outside, mean, mean_scale, owners)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +212,7 @@ class _Problem:
     outside: FloatArray
     mean: FloatArray
     mean_scale: float
+    owners: IntArray
 
     def hyperparameters(self, settings: DeltaSettings) -> regression.Hyperparameters:
         fixed = settings.hyperparameters == "fixed"
@@ -212,20 +226,21 @@ class _Problem:
     def solve(self, chosen: regression.Hyperparameters) -> tuple[regression.Solution, Diagnostics]:
         extra = (_WINDOW_NOISE * self.outside / chosen.amplitude) ** 2 / chosen.noise
         d = np.sqrt(self.atoms + extra)
-        solution = regression.solve(self.features / d[:, None], self.residual / d, chosen.noise)
+        solution = regression.solve(self.features / d[:, None], self.residual / d, chosen.noise, self.owners)
         return solution, self._diagnose(solution, d, chosen)
 
     def _diagnose(
         self, solution: regression.Solution, d: FloatArray, chosen: regression.Hyperparameters
     ) -> Diagnostics:
-        inside = self.outside == 0
-        n_inside = int(inside.sum())
+        evaluated = self.owners == np.arange(len(d))
+        inside = (self.outside == 0) & evaluated
+        n_structures, n_inside = int(evaluated.sum()), int(inside.sum())
         if n_inside < 2:
-            return Diagnostics(len(d), n_inside, chosen.log_evidence, None, None, None)
+            return Diagnostics(n_structures, n_inside, chosen.log_evidence, None, None, None)
         errors = (solution.loo_residuals * d)[inside]
         z = solution.loo_residuals / (chosen.amplitude * np.sqrt(solution.loo_variances))
         return Diagnostics(
-            n_structures=len(d),
+            n_structures=n_structures,
             n_inside=n_inside,
             log_evidence=chosen.log_evidence,
             loo_rmse=float(np.sqrt(np.mean(errors**2))),

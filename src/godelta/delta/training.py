@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from godelta.arrays import FloatArray, IntArray
+from godelta.arrays import BoolArray, FloatArray, IntArray
+from godelta.delta import displaced
 from godelta.errors import GodeltaError
 
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """N evaluated structures, in the order of their ids.
+    """N structures, in the order of their ids: evaluated ones, and displaced copies that carry their forces.
 
     ids: unique, sorted, so that the model does not depend on the order of arrival. counts: (N, species)
     numbers of atoms. reference_energies, foundation_energies: (N,) in eV.
@@ -29,8 +30,18 @@ class TrainingSet:
 
     @property
     def environments(self) -> int:
-        """Number of atoms of all structures."""
-        return int(self.counts.sum())
+        """Number of atoms of all evaluated structures."""
+        return int(self.counts[self.evaluated].sum())
+
+    @property
+    def owners(self) -> IntArray:
+        """(N,) index of the evaluated structure that each one is a copy of; its own where it is none."""
+        return displaced.owners(self.ids)
+
+    @property
+    def evaluated(self) -> BoolArray:
+        """(N,) flags of the structures that are no copies."""
+        return np.asarray(self.owners == np.arange(len(self.ids)), dtype=np.bool_)
 
     @property
     def excess(self) -> FloatArray:
