@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.optimize import BFGS
+from filelock import FileLock
 from record import RESULTS, machine, versions
 from ruamel.yaml import YAML
 
@@ -199,10 +200,11 @@ def load() -> dict[str, Any]:
 
 def add(row: dict[str, Any]) -> None:
     """Append one seed's numbers, with the settings, the machine and the versions that gave them."""
-    results = load()
-    results["runs"].append(row)
     RESULTS.mkdir(exist_ok=True)
-    FILE.write_text(json.dumps(results, indent=1) + "\n")
+    with FileLock(FILE.with_suffix(".lock")):  # several of these may be at work
+        results = load()
+        results["runs"].append(row)
+        FILE.write_text(json.dumps(results, indent=1) + "\n")
 
 
 def print_table(results: dict[str, Any]) -> None:
