@@ -2,8 +2,8 @@
 
     python benchmarks/example_answer.py [--structures 200] [--workspace DIR]
 
-The campaign is `godelta run examples/ag4s2.yaml`. Beside it: random structures relaxed in CHGNet alone, by the
-same code; the lowest one is evaluated by xTB as it is, and after relaxation in xTB. Numbers go to
+The campaign is `godelta run examples/ag4s2.yaml`. Beside it: random structures relaxed in CHGNet alone, by
+the same code; the lowest one is evaluated by xTB as it is, and after relaxation in xTB. Numbers go to
 results/example_answer.json.
 """
 
