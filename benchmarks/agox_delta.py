@@ -5,7 +5,7 @@ AGOX needs an environment of its own:
     python -m venv agox && agox/bin/pip install torch agox==3.11.1 ase==3.27.0 "numpy<2.4"
     python benchmarks/agox_delta.py agox/bin/python
 
-Both train on the same structures with SOAP r_cut 7 Å, n_max 3, l_max 2, sigma 1 Å and 1000 CUR points, and predict
+Both train on the same structures (SOAP r_cut 7 Å, n_max 3, l_max 2, sigma 1 Å, 1000 CUR points) and predict
 the same new structures, in turn, one thread each. CPU milliseconds of energy + forces, without a foundation.
 """
 
@@ -27,7 +27,7 @@ def peer(folder: Path) -> None:
     from agox.models.descriptors import SOAP
     from agox.models.GPR import SparseGPR
     from agox.models.GPR.kernels import RBF
-    from agox.models.GPR.kernels import Constant as C
+    from agox.models.GPR.kernels import Constant
     from agox.utils.sparsifiers import CUR
     from ase.io import read
 
@@ -38,7 +38,7 @@ def peer(folder: Path) -> None:
         environment = Environment(template=training[0][:0], symbols=symbols, use_box_constraint=False)
         model = SparseGPR(
             descriptor=SOAP(environment=environment, r_cut=7, nmax=3, lmax=2, sigma=1, periodic=periodic),
-            kernel=C(1) * RBF(length_scale=40),
+            kernel=Constant(1) * RBF(length_scale=40),
             sigma=0.01,
             sparsifier=CUR(m_points=1000),
             use_ray=False,
