@@ -26,8 +26,7 @@ def peer(folder: Path) -> None:
     from agox.environments import Environment
     from agox.models.descriptors import SOAP
     from agox.models.GPR import SparseGPR
-    from agox.models.GPR.kernels import RBF
-    from agox.models.GPR.kernels import Constant
+    from agox.models.GPR.kernels import RBF, Constant
     from agox.utils.sparsifiers import CUR
     from ase.io import read
 
