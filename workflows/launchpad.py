@@ -51,6 +51,9 @@ def configure_engines(workspace: Workspace, *, start: bool = False) -> None:
         "PRINT_FW_JSON": False,
         "PING_TIME_SECS": 60,
         "RUN_EXPIRATION_SECS": 600,
+        # Locks are held for milliseconds; one that lasts belongs to a worker that was killed.
+        "WFLOCK_EXPIRATION_SECS": 15,
+        "WFLOCK_EXPIRATION_KILL": True,
         "STREAM_LOGLEVEL": "ERROR",
         "ROCKET_STREAM_LOGLEVEL": "ERROR",
         "SORT_FWS": "FIFO",
