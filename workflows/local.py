@@ -35,14 +35,14 @@ class LocalWorkers:
         self._processes = [self._spawn(number) for number in range(self.count)]
 
     def replace_dead(self) -> int:
-        """Replace workers that ended with an error; how many there were.
+        """Replace workers that ended before their campaign, killed or asked to; how many there were.
 
         Raises
         ------
         GodeltaError
             Workers keep dying.
         """
-        dead = [number for number, process in enumerate(self._processes) if process.poll() not in (None, 0)]
+        dead = [number for number, process in enumerate(self._processes) if process.poll() is not None]
         for number in dead:
             self.replaced += 1
             if self.replaced > MAX_REPLACEMENTS:
