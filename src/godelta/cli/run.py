@@ -27,7 +27,17 @@ TEND_EVERY_S = 2.0
 
 
 def run_campaign(path: Path, folder: Path | None, *, workers: int | None, plain: bool) -> int:
-    """Run a campaign to its end; the exit code."""
+    """Run a campaign to its end, or until Ctrl-C; the exit code."""
+    try:
+        return _run(path, folder, workers=workers, plain=plain)
+    except KeyboardInterrupt:
+        console.print(
+            f"Stopped; nothing is lost. [bold]godelta run {path}[/] goes on where this one left off."
+        )
+        return 130
+
+
+def _run(path: Path, folder: Path | None, *, workers: int | None, plain: bool) -> int:
     config = read_campaign(path)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # batch systems and `kill` end it like Ctrl-C
     workspace = Workspace.find(folder)
@@ -45,13 +55,7 @@ def run_campaign(path: Path, folder: Path | None, *, workers: int | None, plain:
     if document.state == "finished" and not campaigns.reopen(store, document.campaign_id):
         console.print(f"[bold]{config.name}[/] is finished already.")
     else:
-        try:
-            _work(workspace, store, launchpad, document.campaign_id, config, workers=workers, plain=plain)
-        except KeyboardInterrupt:
-            console.print(
-                f"Stopped; nothing is lost. [bold]godelta run {path}[/] goes on where this one left off."
-            )
-            return 130
+        _work(workspace, store, launchpad, document.campaign_id, config, workers=workers, plain=plain)
     return print_results(workspace, store, document.campaign_id)
 
 
@@ -68,9 +72,9 @@ def _work(
     from godelta.cli.live import follow
 
     pool = LocalWorkers(workspace, campaign_id, workers or config.resources.workers, config.resources.threads)
-    with _alone(workspace) as alone:
+    with _alone(workspace, campaign_id) as alone:
         if not alone:
-            console.print("Another `godelta run` is at work in this workspace; following it.")
+            console.print("Another `godelta run` is at work on this campaign; following it.")
             follow(lambda: snapshot(store, campaign_id), lambda _: None, plain=plain)
             return
         _prepare(store, launchpad, campaign_id)
@@ -108,9 +112,9 @@ def _advance(store: Store, launchpad: "LaunchPad", campaign_id: str) -> None:
 
 
 @contextlib.contextmanager
-def _alone(workspace: Workspace) -> Iterator[bool]:
-    """Whether this is the only `run` in the workspace; the lock goes with the process."""
-    lock = FileLock(workspace.state / "run.lock")
+def _alone(workspace: Workspace, campaign_id: str) -> Iterator[bool]:
+    """Whether this is the campaign's only `run`; the lock goes with the process."""
+    lock = FileLock(workspace.state / f"run-{campaign_id}.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
