@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from rich.markup import escape
+
 from godelta.campaign import CampaignConfig
 from godelta.campaign_file import read_campaign
 from godelta.cli.console import console
@@ -37,13 +39,13 @@ def _report(name: str, check: Callable[[], str]) -> bool:
     try:
         detail = check()
     except GodeltaError as error:
-        console.print(f"[red]no [/] {name}: {error.what}")
+        console.print(f"[red]no [/] {name}: {escape(error.what)}")
         if error.where:
-            console.print(f"     where: {error.where}")
+            console.print(f"     where: {error.where}", markup=False)
         if error.mend:
             console.print(f"     mend: {error.mend}", markup=False)
         return False
-    console.print(f"[green]ok [/] {name}: {detail}")
+    console.print(f"[green]ok [/] {name}: {escape(detail)}")
     return True
 
 
