@@ -88,7 +88,7 @@ class Workspace:
         Raises
         ------
         InputError
-            The file is no YAML or holds unknown keys.
+            The file cannot be read, is no YAML or holds unknown keys.
         """
         path = self.folder / SETTINGS_FILE
         if not path.is_file():
@@ -99,6 +99,8 @@ class Workspace:
         try:
             data: Any = YAML(typ="safe").load(path.read_text(encoding="utf-8")) or {}
             return WorkspaceSettings.model_validate(data)
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"cannot be read: {error}", where=str(path)) from None
         except YAMLError as error:
             raise InputError(f"not valid YAML: {error}", where=str(path)) from None
         except ValidationError as error:
@@ -113,11 +115,14 @@ class Workspace:
         Raises
         ------
         GodeltaError
-            The private server is not running (and was not to be started), or cannot start.
+            The private server is not running (and was not to be started), or cannot start, or the
+            workspace cannot be written.
         """
         database = self.settings().database
         if database.uri is not None:
             return database.uri.get_secret_value(), database.name
+        if start:
+            self.prepare()
         server = PrivateMongod(self.folder)
         return (server.start() if start else server.uri()), database.name
 
