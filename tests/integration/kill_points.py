@@ -1,0 +1,174 @@
+"""Kill a worker right before its n-th write to the database, let another one finish; for many n.
+
+Usage: python kill_points.py FOLDER URI N...   (N = 0: nothing is killed)
+Prints one JSON document per N: what the campaign found, and how many writes there were.
+
+The stack is imported once; every worker is a fork of it.
+"""
+
+import importlib
+import json
+import os
+import signal
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pymongo.monitoring
+from pymongo.monitoring import CommandListener
+
+from godelta.store.workspace import Workspace
+from godelta.workflows.launchpad import configure_engines, open_launchpad
+
+WRITES = {"insert", "update", "delete", "findAndModify"}
+LIMIT_S = 120.0
+
+
+class Killer(CommandListener):
+    """Counts the writes that this process sends, and ends it without a word before the n-th."""
+
+    def __init__(self, n: int, note: Path) -> None:
+        self.n, self.note, self.count = n, note, 0
+
+    def started(self, event: Any) -> None:
+        if event.command_name in WRITES:
+            self.count += 1
+            self.note.write_text(str(self.count))
+            if 0 < self.n <= self.count:  # pings count too, from a thread of their own
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    def succeeded(self, event: Any) -> None:
+        pass
+
+    def failed(self, event: Any) -> None:
+        pass
+
+
+def make_workspace(folder: Path, uri: str, n: int) -> Workspace:
+    """A workspace with a database of its own."""
+    home = folder / str(n)
+    home.mkdir(exist_ok=True)
+    name = f"test_kill_{os.getpid()}_{n}"
+    (home / "godelta.yaml").write_text(f"database: {{uri: '{uri}', name: {name}}}\n")
+    workspace = Workspace(home)
+    workspace.prepare()
+    return workspace
+
+
+def begin(workspace: Workspace, values: dict[str, Any]) -> None:
+    """Register the campaign and plan it."""
+    from godelta.campaign import CampaignConfig
+    from godelta.store import campaigns
+    from godelta.workflows.planner import advance
+    from godelta.workflows.submit import register
+
+    store = workspace.connect()
+    campaign = register(store, CampaignConfig.model_validate(values), Path())
+    campaigns.set_state(store, campaign.campaign_id, "created", "running")
+    advance(store, open_launchpad(workspace), campaign.campaign_id)
+
+
+def work_on(workspace: Workspace, killer: Killer | None) -> None:
+    """Be a worker, with a planner at hand, until the campaign has ended."""
+    from godelta.makers import evaluate
+    from godelta.store import campaigns
+    from godelta.workflows import health
+    from godelta.workflows.planner import advance
+    from godelta.workflows.worker import WorkerOptions, work
+
+    evaluate.LEASE_S, evaluate.PROLONG_EVERY_S = 2.0, 0.5
+    health.STUCK_AFTER = timedelta(seconds=1)
+    if killer is not None:
+        pymongo.monitoring.register(killer)
+    store = workspace.connect()
+    campaign_id = campaigns.list_campaigns(store)[0].campaign_id
+    deadline = time.monotonic() + LIMIT_S
+    while campaigns.get_campaign(store, campaign_id).state == "running" and time.monotonic() < deadline:
+        advance(store, open_launchpad(workspace), campaign_id)
+        work(workspace, WorkerOptions(campaign_id=campaign_id, idle_seconds=0.5))
+
+
+def report(workspace: Workspace) -> dict[str, Any]:
+    """What the campaign found; its database is dropped."""
+    from godelta.store import campaigns, evaluations, rounds, structures
+
+    store = workspace.connect()
+    campaign = campaigns.list_campaigns(store)[0]
+    selections = []
+    for round_ in rounds.rounds_of(store, campaign.campaign_id):
+        documents = [structures.get_structure(store, i) for i in round_.selection]
+        done = [
+            evaluations.get_evaluation(store, d.structure_hash, campaign.reference_hash) for d in documents
+        ]
+        selections.append(
+            [[d.structure_hash, d.model_energy, e.energy] for d, e in zip(documents, done, strict=True)]
+        )
+    answer = {
+        "state": campaign.state,
+        "reason": campaign.reason,
+        "rounds": [round_.state for round_ in rounds.rounds_of(store, campaign.campaign_id)],
+        "failures": [round_.failures for round_ in rounds.rounds_of(store, campaign.campaign_id)],
+        "selections": selections,
+        "spent": campaign.spent,
+        "reserved": list(campaign.reserved),
+        "pending": store.evaluations.count_documents({"state": "pending"}),
+        "models": store.models.count_documents({}),
+    }
+    store.db.client.drop_database(store.db.name)
+    return answer
+
+
+def in_fork(workspace: Workspace, task: Any, *arguments: Any) -> int:
+    """Do a task in a fork of this process; the status that it ended with."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            log = os.open(workspace.logs / f"{task.__name__}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            configure_engines(workspace)
+            from jobflow import SETTINGS, JobStore
+            from monty.serialization import loadfn
+
+            spec = loadfn(workspace.state / "fw_config" / "jobflow.yaml")["JOB_STORE"]
+            SETTINGS.JOB_STORE = JobStore.from_dict_spec(spec)
+            result = task(workspace, *arguments)
+            if result is not None:
+                (workspace.folder / "report.json").write_text(json.dumps(result))
+            code = 0
+        finally:
+            if code:
+                import traceback
+
+                traceback.print_exc()
+            os._exit(code)
+    return os.waitpid(pid, 0)[1]
+
+
+def main() -> None:
+    """Import everything, then fork."""
+    folder, uri, values = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
+    configure_engines(make_workspace(folder, uri, -1))  # FireWorks reads its configuration on import
+    for module in ("fireworks.core.rocket_launcher", "jobflow.managers.fireworks", "godelta.delta.model"):
+        importlib.import_module(module)
+
+    for n in map(int, sys.argv[4:]):
+        workspace = make_workspace(folder, uri, n)
+        assert in_fork(workspace, begin, values) == 0
+        note = workspace.folder / "writes"
+        status = in_fork(workspace, work_on, Killer(n, note))
+        killed = os.WIFSIGNALED(status)
+        assert killed or status == 0, (workspace.logs / "work_on.log").read_text()[-3000:]
+        if killed:
+            in_fork(workspace, work_on, None)
+        assert in_fork(workspace, report) == 0
+        answer = json.loads((workspace.folder / "report.json").read_text())
+        found = {"n": n, "killed": killed, "writes": int(note.read_text())} | answer
+        sys.stdout.write(json.dumps(found) + "\n")
+
+
+if __name__ == "__main__":
+    main()
