@@ -24,7 +24,7 @@ from ase.constraints import FixAtoms
 from record import machine, save, versions
 
 from godelta.delta.model import Correction, DeltaModel, moving_atoms, train
-from godelta.delta.settings import DeltaSettings
+from godelta.delta.settings import DeltaSettings, SOAPSettings
 from godelta.errors import MissingExtraError
 from godelta.foundation import CHGNetSettings, Foundation, FoundationBatch, load_foundation
 
@@ -33,6 +33,7 @@ ONE_THREAD = dict.fromkeys(
 )
 INDUCING = 1000
 SPECIES = (16, 47)
+PAPER = SOAPSettings.preset("paper")
 LIMITS = {"cluster": {"delta_ms": 0.8, "ratio": 1.06}, "slab": {"delta_ms": 3.5, "ratio": 1.03}}
 
 
@@ -111,8 +112,9 @@ def delta_cost(repeats: int) -> dict[str, Any]:
     results = {}
     for name, make in SYSTEMS.items():
         for label, settings in (
-            ("default", DeltaSettings(inducing_points=INDUCING)),
+            ("default", DeltaSettings(soap=PAPER, inducing_points=INDUCING)),
             ("paper", DeltaSettings(preset="paper", inducing_points=INDUCING)),
+            ("compact SOAP", DeltaSettings(inducing_points=INDUCING)),
         ):
             correction = fit(make, 60, settings)
             atoms = make(10_000)
@@ -154,7 +156,7 @@ def with_foundation(repeats: int) -> dict[str, Any]:
     foundation = TimedFoundation(load_foundation(CHGNetSettings()))
     results = {}
     for name, make in SYSTEMS.items():
-        model = DeltaModel(foundation, fit(make, 60, DeltaSettings(inducing_points=INDUCING)))
+        model = DeltaModel(foundation, fit(make, 60, DeltaSettings(soap=PAPER, inducing_points=INDUCING)))
         atoms = make(10_000)
         times: dict[str, list[float]] = {"chgnet": [], "chgnet_delta": []}
         for k in range(max(repeats // 4, 20) + 3):
@@ -174,7 +176,7 @@ def with_foundation(repeats: int) -> dict[str, Any]:
 
 def retraining(count: int) -> dict[str, Any]:
     """One more slab on top of `count - 1`: from the stored model, and from nothing."""
-    settings = DeltaSettings(inducing_points=INDUCING)
+    settings = DeltaSettings(soap=PAPER, inducing_points=INDUCING)
     structures = [slab(k) for k in range(count)]
     energies = np.array([toy_residual(atoms) for atoms in structures])
     ids = [f"{k:05d}" for k in range(count)]
