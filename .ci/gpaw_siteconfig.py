@@ -1,4 +1,5 @@
-# Serial GPAW on Debian's libraries; FFTW is left out because numpy's FFT serves as well here.
+"""Build GPAW without MPI on Debian's libraries; numpy's FFT serves as well here as FFTW."""
+
 mpi = False
 compiler = "g++"
 fftw = False
