@@ -1,7 +1,7 @@
 """Whether a round's workflow in the LaunchPad can still go on by itself."""
 
 from dataclasses import dataclass
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -35,15 +35,15 @@ class Verdict:
 def judge(store: Store, launchpad: "LaunchPad", workflow: dict[str, Any]) -> Verdict:
     """Judge a workflow of a round that is not closed."""
     nodes = workflow["nodes"]
-    fireworks = list(
-        launchpad.fireworks.find({"fw_id": {"$in": nodes}}, {"state": 1, "launches": 1, "fw_id": 1})
-    )
+    wanted = {"state": 1, "launches": 1, "fw_id": 1, "updated_on": 1}
+    fireworks = list(launchpad.fireworks.find({"fw_id": {"$in": nodes}}, wanted))
     states = {firework["state"] for firework in fireworks}
-    quiet = store.now() - workflow["updated_on"].replace(tzinfo=UTC) > STUCK_AFTER
-    running = [firework for firework in fireworks if firework["state"] == "RUNNING"]
-    if any(_worker_gone(launchpad, firework, quiet) for firework in running):
+    before = store.now() - STUCK_AFTER
+    quiet = _time(workflow["updated_on"]) < before
+    taken = [firework for firework in fireworks if firework["state"] in ("RUNNING", "RESERVED")]
+    if any(_worker_gone(launchpad, firework, before if quiet else None) for firework in taken):
         return Verdict(Health.LOST, "its worker is gone")
-    if running or "RESERVED" in states:
+    if taken:
         return Verdict(Health.WELL)
     if "FIZZLED" in states:
         return _verdict_of_error(launchpad, fireworks)
@@ -52,13 +52,29 @@ def judge(store: Store, launchpad: "LaunchPad", workflow: dict[str, Any]) -> Ver
     return Verdict(Health.WELL)
 
 
-def _worker_gone(launchpad: "LaunchPad", firework: dict[str, Any], quiet: bool) -> bool:
-    launch = launchpad.launches.find_one(
-        {"launch_id": {"$in": firework["launches"]}, "state": "RUNNING"}, {"fworker.name": 1}
+def _worker_gone(launchpad: "LaunchPad", firework: dict[str, Any], before: datetime | None) -> bool:
+    """Whether the worker that took a job is gone; `before`: what is older has been given up (None: nothing).
+
+    A worker that is killed while it takes a job or reports its end leaves the job taken, without a launch
+    that goes on.
+    """
+    launches = list(
+        launchpad.launches.find(
+            {"launch_id": {"$in": firework["launches"]}}, {"fworker.name": 1, "state": 1, "time_end": 1}
+        )
     )
-    if launch is None:  # it was killed when its launch had ended and its Firework had not been told
-        return quiet
-    return WorkerName.parse(launch["fworker"]["name"]).gone()
+    going_on = [launch for launch in launches if launch["state"] in ("RUNNING", "RESERVED")]
+    if going_on:
+        last = going_on[-1]
+        return last["state"] == "RUNNING" and WorkerName.parse(last["fworker"]["name"]).gone()
+    times = [firework.get("updated_on"), *(launch.get("time_end") for launch in launches)]
+    return before is not None and all(_time(time) < before for time in times if time)
+
+
+def _time(value: datetime | str) -> datetime:
+    """A time as FireWorks writes it: UTC, as a date or as text."""
+    time = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def _verdict_of_error(launchpad: "LaunchPad", fireworks: list[dict[str, Any]]) -> Verdict:

@@ -52,6 +52,9 @@ def fw(state, worker=None, launch_state=None, trace=None):
         ([fw("RUNNING", str(WorkerName.own())), fw("WAITING")], True, Health.WELL),
         ([fw("RUNNING", "rlaunch by hand")], True, Health.WELL),
         ([fw("RESERVED", FAR)], True, Health.WELL),
+        ([fw("RESERVED"), fw("WAITING")], False, Health.WELL),  # being taken just now
+        ([fw("RESERVED"), fw("WAITING")], True, Health.LOST),  # its worker was killed while it took it
+        ([fw("RESERVED", FAR, "READY")], True, Health.LOST),
         ([fw("RUNNING", DEAD), fw("WAITING")], False, Health.LOST),
         ([fw("RUNNING", DEAD), fw("RUNNING", FAR)], False, Health.LOST),
         ([fw("RUNNING", FAR, "COMPLETED"), fw("WAITING")], False, Health.WELL),  # being written just now
@@ -81,6 +84,21 @@ def test_the_reason_is_the_errors_message(verdict):
 
 def test_the_reason_of_a_short_error(verdict):
     assert verdict(fw("FIZZLED", FAR, trace=ERROR)).reason == "ValueError: no good"
+
+
+def test_a_long_job_that_ends_just_now_is_no_loss(verdict, opened, launchpad):
+    """The workflow has been quiet for as long as the job took."""
+    launchpad.launches.insert_one(
+        {
+            "launch_id": 101,
+            "state": "COMPLETED",
+            "fworker": {"name": FAR},
+            "time_end": opened.now().isoformat(),
+        }
+    )
+    launchpad.fireworks.insert_one({"fw_id": 1, "state": "RUNNING", "launches": [101]})
+    workflow = {"nodes": [1], "updated_on": opened.now() - timedelta(hours=3)}
+    assert judge(opened, launchpad, workflow).health is Health.WELL
 
 
 def test_fireworks_that_are_not_there(verdict):
