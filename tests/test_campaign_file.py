@@ -126,3 +126,8 @@ def test_limits_and_budget_are_no_part_of_the_identity(tmp_path):
     )
     other = read_campaign(write(tmp_path, GOOD.replace("seed: 1", "seed: 2")))
     assert config.identity_hash() == longer.identity_hash() != other.identity_hash()
+
+
+def test_chains_that_do_not_share_need_a_budget_each(tmp_path):
+    text = message(tmp_path, GOOD.replace("evaluations: 200", "evaluations: 1") + "share: false\n")
+    assert "every chain" in text

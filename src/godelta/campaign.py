@@ -52,6 +52,12 @@ class CampaignConfig(Settings):
             raise ValueError("reference engine xtb computes clusters only; use gpaw, emt or ase for surfaces")
         return self
 
+    @model_validator(mode="after")
+    def _every_chain_has_a_budget(self) -> Self:
+        if not self.share and self.budget.evaluations < self.budget.chains:
+            raise ValueError("with `share: false` every chain needs at least one of budget.evaluations")
+        return self
+
     def identity(self) -> dict[str, Any]:
         """The settings that decide the results; changing one makes another campaign."""
         values = self.model_dump(mode="json", include=set(IDENTITY_KEYS))

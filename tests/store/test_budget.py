@@ -63,7 +63,7 @@ def test_what_another_campaign_paid_for_is_free(store, make_campaign, select):
     assert left(store, campaign) == 10
 
 
-@pytest.mark.parametrize(("chains", "count", "expected"), [(2, 10, 5), (3, 10, 3), (4, 3, 0)])
+@pytest.mark.parametrize(("chains", "count", "expected"), [(2, 10, 5), (3, 10, 3)])
 def test_chains_that_do_not_share_have_equal_parts(store, make_campaign, chains, count, expected):
     assert left(store, make_campaign(), share=False, chains=chains, count=count) == expected
 
@@ -76,3 +76,14 @@ def test_chains_that_do_not_share_depend_on_themselves_alone(store, make_campaig
     # Also what cost nothing counts: else a chain would depend on what others have evaluated.
     assert left(store, campaign, share=False) == 4
     assert left(store, campaign, share=False, chain=1) == 5
+
+
+def test_a_raised_budget_is_all_there_again(store, make_campaign, select):
+    campaign = make_campaign()
+    select(campaign, 0, 1, 2, 3)
+    key = RoundKey(campaign.campaign_id, 0, 0)
+    rounds.change_state(store, key, 0, "selected", "evaluating")
+    assert left(store, campaign) == 7
+    # The round ends with nothing evaluated, because the budget was spent: these three wait for nobody.
+    rounds.change_state(store, key, 0, "evaluating", "closed")
+    assert left(store, campaign) == 10

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def show_best(name: str, folder: Path | None, *, count: int, export: Path | None, output: str) -> None:
     """Print a campaign's lowest structures, and write them to a file where asked to."""
-    store = Workspace.find(folder).connect(start=True)
+    store = Workspace.existing(folder).connect(start=True)
     document = campaigns.get_campaign(store, name)
     rows = structures.best(store, document.campaign_id, document.reference_hash, count)
     if export is not None:

@@ -25,7 +25,7 @@ class QueryOptions:
 
 def show_query(options: QueryOptions, folder: Path | None, *, export: Path | None, output: str) -> None:
     """Print evaluated structures of all campaigns, lowest energy per atom first."""
-    store = Workspace.find(folder).connect(start=True)
+    store = Workspace.existing(folder).connect(start=True)
     rows = structures.query(
         store,
         formula=options.formula,

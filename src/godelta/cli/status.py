@@ -12,7 +12,7 @@ from godelta.store.workspace import Workspace
 
 def show_status(name: str | None, folder: Path | None, output: str) -> None:
     """Print how far one campaign, or every one, is."""
-    store = Workspace.find(folder).connect(start=True)
+    store = Workspace.existing(folder).connect(start=True)
     found = campaigns.list_campaigns(store) if name is None else [campaigns.get_campaign(store, name)]
     progresses = [snapshot(store, document.campaign_id) for document in found]
     if output == "json":

@@ -4,7 +4,7 @@ A lease carries a token that only ever grows: whoever holds an old one cannot co
 clock decides when a lease ends.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -229,6 +229,12 @@ def failed_hashes(store: Store, campaign_id: str, reference_hash: str) -> dict[s
         for digest, evaluation in _evaluations(store, documents, reference_hash).items()
         if evaluation.state == "failed"
     }
+
+
+def count_done(store: Store, structure_hashes: Sequence[str], reference_hash: str) -> int:
+    """How many of these structures (each once) have been evaluated, well or badly."""
+    query = {"structure_hash": {"$in": list(structure_hashes)}, "reference_hash": reference_hash}
+    return store.evaluations.count_documents({**query, "state": {"$ne": "pending"}})
 
 
 def counts(store: Store, campaign_id: str, reference_hash: str) -> dict[EvaluationState, int]:

@@ -49,6 +49,24 @@ class Workspace:
                 return cls(folder)
         return cls(here)
 
+    @classmethod
+    def existing(cls, explicit: Path | None = None) -> "Workspace":
+        """As `find`, for commands that only look.
+
+        Raises
+        ------
+        InputError
+            There is no workspace: nothing is made, nothing is started.
+        """
+        found = cls.find(explicit)
+        if not ((found.folder / SETTINGS_FILE).is_file() or (found.state / "db").is_dir()):
+            raise InputError(
+                "no workspace here, nor in a folder above",
+                where=str(found.folder),
+                mend="go to a workspace, name one with --workspace, or make one with `godelta init`",
+            )
+        return found
+
     @property
     def state(self) -> Path:
         """Folder of everything that is not for reading by people."""
