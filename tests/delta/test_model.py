@@ -11,7 +11,7 @@ from godelta.foundation.base import FoundationBatch
 
 SPECIES = [16, 47]
 SATURATED = DeltaSettings(inducing_points=60)
-WIDE = DeltaSettings(soap="paper")  # a compact descriptor takes far atoms for free ones, which it has seen
+WIDE = DeltaSettings(soap="paper")  # a shorter cutoff takes far atoms for free ones, which it has seen
 
 
 class ExactGP:
