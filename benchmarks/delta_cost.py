@@ -114,7 +114,7 @@ def delta_cost(repeats: int) -> dict[str, Any]:
         for label, settings in (
             ("default", DeltaSettings(soap=PAPER, inducing_points=INDUCING)),
             ("paper", DeltaSettings(preset="paper", inducing_points=INDUCING)),
-            ("compact SOAP", DeltaSettings(inducing_points=INDUCING)),
+            ("default SOAP", DeltaSettings(inducing_points=INDUCING)),
         ):
             correction = fit(make, 60, settings)
             atoms = make(10_000)

@@ -159,7 +159,7 @@ def delta_cost(data: dict[str, Any]) -> str:
     retraining = data["retraining"]
     return (
         "## Cost of the Δ-model (`delta_cost.py`)\n\nCluster: Ag14S7, 21 atoms. Slab: Ag(111) 4x4x3 with Ag6S6, 60 atoms, the two"
-        " lower layers fixed. *default* and *paper* are the presets of the Δ-model, both with SOAP preset `paper`; *compact SOAP* is"
+        " lower layers fixed. *default* and *paper* are the presets of the Δ-model, both with SOAP preset `paper`; *default SOAP* is"
         " what a campaign uses by default. Limits that we set ourselves: 0.8 ms (cluster) and 3.5 ms (slab).\n\n"
         + table(
             ["system", "moving atoms", "inducing points", "E + F, ms", "E - κσ with forces, ms", "n"], rows

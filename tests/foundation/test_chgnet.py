@@ -7,11 +7,10 @@ from ase.build import fcc111
 
 from godelta.foundation import CHGNetSettings, load_foundation
 
-pytest.importorskip("chgnet")
-
 
 @pytest.fixture(scope="module")
-def foundation():
+def foundation(require):
+    require("chgnet")
     return load_foundation(CHGNetSettings())
 
 
