@@ -1,11 +1,12 @@
 """Write docs/cli.md and docs/campaign-file.md from the code; a test keeps them up to date.
 
-Usage: python docs/generate.py
+Usage: python docs/generate.py [--check]; with --check nothing is written, and pages out of date are named.
 """
 
 import json
 import os
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,17 @@ def _default(key: str, field: dict[str, Any], model: dict[str, Any]) -> str:
     return "see there" if isinstance(value, dict) else f"`{json.dumps(value)}`"
 
 
+def main(check: bool) -> int:
+    """Write the pages, or name those that are out of date; the exit code."""
+    pages = {DOCS / "cli.md": cli_page(), DOCS / "campaign-file.md": campaign_page()}
+    if check:
+        stale = [path.name for path, text in pages.items() if path.read_text(encoding="utf-8") != text]
+        print(f"out of date: {', '.join(stale)}" if stale else "up to date")  # noqa: T201
+        return 1 if stale else 0
+    for path, text in pages.items():
+        path.write_text(text, encoding="utf-8")
+    return 0
+
+
 if __name__ == "__main__":
-    (DOCS / "cli.md").write_text(cli_page(), encoding="utf-8")
-    (DOCS / "campaign-file.md").write_text(campaign_page(), encoding="utf-8")
+    sys.exit(main("--check" in sys.argv[1:]))

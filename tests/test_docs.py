@@ -1,25 +1,21 @@
 """The reference pages are what the code says."""
 
-import importlib.util
+import subprocess
+import sys
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.fixture(scope="module")
-def generate():
-    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.mark.parametrize(("page", "maker"), [("cli.md", "cli_page"), ("campaign-file.md", "campaign_page")])
-def test_reference_pages_are_up_to_date(generate, page, maker):
-    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    assert text == getattr(generate, maker)(), "run: python docs/generate.py"
+def test_reference_pages_are_up_to_date():
+    # In a process of its own: the width of help pages is fixed when typer is imported.
+    done = subprocess.run(
+        [sys.executable, ROOT / "docs" / "generate.py", "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr + "run: python docs/generate.py"
 
 
 def test_every_shipped_campaign_is_valid():
