@@ -5,11 +5,11 @@ positions alone, no stress, no magnetic moments, and no dictionary of numpy copi
 """
 
 import hashlib
+import importlib.metadata
 import io
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,7 +58,7 @@ class CHGNetFoundation:
         weights = b"".join(path.read_bytes() for path in sorted(folder.glob("*.tar")))
         return FoundationIdentity(
             name=f"chgnet-{self.settings.model}",
-            version=version("chgnet"),
+            version=importlib.metadata.version("chgnet"),
             weights_sha256=hashlib.sha256(weights).hexdigest(),
             dtype="float32",
             device=self.settings.device,
