@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from godelta.arrays import BoolArray, FloatArray, IntArray
-from godelta.delta.compiled import compiled
+from godelta.delta.compiled import compiled, inlined
 
 
 class Basis(NamedTuple):
@@ -39,7 +39,7 @@ class Basis(NamedTuple):
     power: float
 
 
-@compiled
+@inlined
 def reciprocal(cell: FloatArray) -> FloatArray:
     """Inverse of the (3, 3) cell with vectors as rows: its columns are the reciprocal vectors."""
     inverse = np.empty((3, 3))
@@ -54,7 +54,7 @@ def reciprocal(cell: FloatArray) -> FloatArray:
     return inverse / volume
 
 
-@compiled
+@inlined
 def invertible_cell(cell: FloatArray, periodic: BoolArray) -> FloatArray:
     """The cell (3, 3), with unit vectors normal to all others in open directions.
 
@@ -87,7 +87,7 @@ def invertible_cell(cell: FloatArray, periodic: BoolArray) -> FloatArray:
     return result
 
 
-@compiled
+@inlined
 def images(  # noqa: PLR0912  (loops over three directions)
     positions: FloatArray, cell: FloatArray, periodic: BoolArray, cutoff: float
 ) -> tuple[FloatArray, IntArray, BoolArray]:
@@ -145,7 +145,7 @@ def images(  # noqa: PLR0912  (loops over three directions)
     return points[:g], owner[:g], positive[:g]
 
 
-@compiled
+@inlined
 def neighbour_pairs(
     positions: FloatArray, cell: FloatArray, periodic: BoolArray, cutoff: float
 ) -> tuple[IntArray, FloatArray]:
@@ -180,7 +180,7 @@ def neighbour_pairs(
     return indices[:count], vectors[:count]
 
 
-@compiled
+@inlined
 def solid_harmonics(
     vector: FloatArray, harmonics: FloatArray, work: FloatArray, values: FloatArray, slopes: FloatArray
 ) -> None:
@@ -233,7 +233,7 @@ def solid_harmonics(
                 slopes[2, centre - m] = qz * b
 
 
-@compiled
+@inlined
 def weighting(r2: float, basis: Basis) -> tuple[float, float]:
     """w(r) and w'(r)/r of the polynomial weighting [1 + 2u³ - 3u²]^m, u = r/r_cut."""
     u = sqrt(r2) / basis.r_cut
@@ -245,7 +245,7 @@ def weighting(r2: float, basis: Basis) -> tuple[float, float]:
     return power * b, basis.power * power * slope
 
 
-@compiled
+@inlined
 def coefficients(  # noqa: PLR0912  (two nests of loops)
     kinds: IntArray, indices: IntArray, vectors: FloatArray, basis: Basis
 ) -> FloatArray:
@@ -288,7 +288,7 @@ def coefficients(  # noqa: PLR0912  (two nests of loops)
     return result
 
 
-@compiled
+@inlined
 def power_spectrum(c: FloatArray, basis: Basis) -> FloatArray:
     """Features (n, n_features) of coefficients c (n, lm, channels)."""
     n, _, channels = c.shape
@@ -310,7 +310,7 @@ def power_spectrum(c: FloatArray, basis: Basis) -> FloatArray:
     return features
 
 
-@compiled
+@inlined
 def kinds_of(numbers: IntArray, table: IntArray) -> IntArray:
     """(n,) index of each atom's species; raises ValueError where the table by atomic number has none."""
     kinds = np.empty(len(numbers), np.int64)
@@ -342,7 +342,7 @@ def describe(
     return power_spectrum(c, basis), kinds, c, indices, vectors
 
 
-@compiled
+@inlined
 def density_gradient(c: FloatArray, gradient: FloatArray, basis: Basis) -> FloatArray:
     """dE/dd (n, species, lm, n_max) from dE/dp (n, n_features)."""
     n, n_lm, channels = c.shape
