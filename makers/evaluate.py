@@ -12,6 +12,7 @@ from jobflow import Maker, job
 from pymongo.errors import ConnectionFailure
 
 from godelta.campaign import CampaignConfig
+from godelta.makers.joblog import logged
 from godelta.makers.session import Session, StopRequestedError, current_session
 from godelta.reference.isolated import Outcome, evaluate_isolated
 from godelta.reference.process import Interrupted
@@ -43,6 +44,7 @@ class EvaluateMaker(Maker):
         return dict(Counter(run_evaluate(session, key, epoch, slot) for slot in slots))
 
 
+@logged("evaluate")
 def run_evaluate(session: Session, key: RoundKey, epoch: int, slot: int) -> str:
     """Evaluate `selection[slot]`, and say what came of it; a slot beyond the selection is empty."""
     round_ = rounds.get_round(session.store, key)
@@ -50,12 +52,15 @@ def run_evaluate(session: Session, key: RoundKey, epoch: int, slot: int) -> str:
         return "empty"
     try:
         rounds.change_state(session.store, key, epoch, ("selected", "evaluating"), "evaluating")
-    except Superseded:  # the round was planned anew, or is closed
+    except Superseded:
+        log.info("superseded: the round was planned anew, or is closed")
         return "superseded"
     document = structures.get_structure(session.store, round_.selection[slot])
     start = time.perf_counter()
     status = evaluate_structure(session, document)
     rounds.add_timings(session.store, key, reference_s=time.perf_counter() - start)
+    if status not in ("ok", "failed"):  # of these more is said where it is known
+        log.info("%s: %s", _called(document), status)
     return status
 
 
@@ -103,7 +108,21 @@ def _compute(session: Session, document: StructureDocument, config: CampaignConf
     _commit(session, claim, outcome)
     campaigns.settle_evaluation(*paid, key)
     shutil.rmtree(scratch, ignore_errors=True)
+    _tell(document, outcome)
     return outcome.status
+
+
+def _called(document: StructureDocument) -> str:
+    return f"{document.formula} {document.structure_hash[:12]}"
+
+
+def _tell(document: StructureDocument, outcome: Outcome) -> None:
+    name, seconds = _called(document), outcome.cost.wall_s
+    if outcome.energy is None:
+        log.warning("%s: failed in %.1f s, %s: %s", name, seconds, outcome.reason, outcome.message)
+    else:
+        taken = ", computed by a former attempt" if outcome.adopted else ""
+        log.info("%s: ok in %.1f s, %.6f eV%s", name, seconds, outcome.energy, taken)
 
 
 def _heartbeat(session: Session, claim: Claim) -> Callable[[], bool]:

@@ -1,5 +1,6 @@
 """The retraining job: the Δ-model learns from every evaluation there is."""
 
+import logging
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -10,11 +11,14 @@ from jobflow import Maker, job
 
 from godelta.arrays import FloatArray
 from godelta.delta.model import train
+from godelta.makers.joblog import logged
 from godelta.makers.session import Session, current_session
 from godelta.reference.registry import reference_hash
 from godelta.store import evaluations, models, rounds
 from godelta.store.database import Superseded
 from godelta.store.documents import EvaluationDocument, RoundKey
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -31,6 +35,7 @@ class RetrainMaker(Maker):
         return run_retrain(current_session(), RoundKey(campaign_id, chain, k), epoch)
 
 
+@logged("retrain")
 def run_retrain(session: Session, key: RoundKey, epoch: int) -> dict[str, Any]:
     """Train the Δ-model for the chain's next round, store it, and close the round."""
     store = session.store
@@ -45,7 +50,9 @@ def run_retrain(session: Session, key: RoundKey, epoch: int) -> dict[str, Any]:
             rounds.change_state(store, key, epoch, "selected", "evaluating")
         rounds.change_state(store, key, epoch, "evaluating", "closed", next_model_id=model_id)
     except Superseded:
+        log.info("superseded: the round was planned anew")
         return {"status": "superseded"}
+    log.info("round closed; next model: %s", model_id or "none")
     return {"status": "closed", "model_id": model_id}
 
 
@@ -61,11 +68,14 @@ def _train(session: Session, key: RoundKey, previous_id: str | None) -> str | No
         chain=None if config.share else key.chain,
     )
     if not pairs:
+        log.info("no evaluation to learn from")
         return previous_id
     ids = [structure.structure_id for structure, _ in pairs]
     model_id = models.model_id_for(key.campaign_id, ids, config.delta.digest())
     if models.exists(store, model_id):
+        log.info("a model of these %d structures is there already", len(ids))
         return model_id
+    start = time.perf_counter()
     # Training goes by the order of these: structure ids would bring in the campaign's random id.
     hashes = [structure.structure_hash for structure, _ in pairs]
     atoms = [structure.atoms() for structure, _ in pairs]
@@ -88,6 +98,13 @@ def _train(session: Session, key: RoundKey, previous_id: str | None) -> str | No
         correction.to_bytes(),
         hyperparameters=correction.hyperparameters,
         metrics=correction.metrics,
+    )
+    error = correction.metrics["loo_rmse_ev"]
+    log.info(
+        "trained on %d structures in %.1f s, leave-one-out error %s",
+        len(ids),
+        time.perf_counter() - start,
+        "unknown yet" if error is None else f"{error:.4f} eV",
     )
     return model_id
 

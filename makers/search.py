@@ -1,18 +1,25 @@
 """The search job: a chain's walkers advance on foundation + Δ for one round."""
 
+import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from jobflow import Maker, job
 
 from godelta.makers.documents import candidate_document
+from godelta.makers.joblog import logged
 from godelta.makers.seeds import Stream, generator
 from godelta.makers.session import Session, WatchedPotential, current_session
 from godelta.search import SearchMethod, make_method
+from godelta.search.state import StepResult
 from godelta.store import rounds, structures
 from godelta.store.database import Superseded
 from godelta.store.documents import RoundKey
+
+TELL_EVERY_S = 60.0
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -27,6 +34,7 @@ class SearchMaker(Maker):
         return run_search(current_session(), RoundKey(campaign_id, chain, k), epoch)
 
 
+@logged("search")
 def run_search(session: Session, key: RoundKey, epoch: int) -> dict[str, Any]:
     """Advance the chain's walkers by one round, saving candidates and state after every step.
 
@@ -44,6 +52,7 @@ def run_search(session: Session, key: RoundKey, epoch: int) -> dict[str, Any]:
     try:
         rounds.change_state(store, key, epoch, round_.state, "searching")
         state = _open_state(session, method, key, potential)
+        progress = _Progress()
         while not method.finished(state):
             start, worked = time.perf_counter(), potential.seconds
             step = method.step(state, potential)
@@ -55,9 +64,57 @@ def run_search(session: Session, key: RoundKey, epoch: int) -> dict[str, Any]:
             rounds.add_timings(
                 store, key, search_s=time.perf_counter() - start, potential_s=potential.seconds - worked
             )
+            progress.add(step)
     except Superseded:
+        log.info("superseded: the round was planned anew")
         return {"status": "superseded"}
+    progress.end(potential)
     return {"status": "searched", "potential_calls": potential.calls}
+
+
+@dataclass
+class _Progress:
+    """What is told of a search: each step in detail, a summary now and then and at the end."""
+
+    steps: int = 0
+    candidates: int = 0
+    best: float | None = None
+    begun: float = field(default_factory=time.monotonic)
+    told: float = field(default_factory=time.monotonic)
+
+    def add(self, step: StepResult[Any]) -> None:
+        """Tell of a step."""
+        said = step.statistics
+        self.steps += 1
+        self.candidates += len(step.candidates)
+        if said.best_energy is not None:
+            self.best = said.best_energy if self.best is None else min(self.best, said.best_energy)
+        now = time.monotonic()
+        log.log(
+            logging.INFO if now - self.told > TELL_EVERY_S else logging.DEBUG,
+            "iteration %d: %d candidates, lowest of the model %s, dropped %s",
+            said.iteration,
+            len(step.candidates),
+            _shown(said.best_energy),
+            said.dropped or "none",
+        )
+        if now - self.told > TELL_EVERY_S:
+            self.told = now
+
+    def end(self, potential: WatchedPotential) -> None:
+        """Tell of the whole search."""
+        log.info(
+            "searched: %d steps, %d candidates, lowest of the model %s, %.1f s (potential %.1f s)",
+            self.steps,
+            self.candidates,
+            _shown(self.best),
+            time.monotonic() - self.begun,
+            potential.seconds,
+        )
+
+
+def _shown(energy: float | None) -> str:
+    return "none" if energy is None else f"{energy:.4f} eV"
 
 
 def _open_state(

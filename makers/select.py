@@ -1,5 +1,6 @@
 """The selection job: which candidates of a round are worth an evaluation."""
 
+import logging
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from jobflow import Maker, job
 
 from godelta.analysis.duplicates import group
 from godelta.arrays import FloatArray, IntArray
+from godelta.makers.joblog import logged
 from godelta.makers.seeds import Stream, generator
 from godelta.makers.session import Session, current_session
 from godelta.reference.registry import reference_hash
@@ -20,6 +22,8 @@ from godelta.store.database import Superseded
 from godelta.store.documents import RoundKey, StructureDocument, structure_hash
 
 WORTH_A_SECOND = 0.01  # eV: the gain that a better version of an evaluated structure has to promise
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -34,6 +38,7 @@ class SelectMaker(Maker):
         return run_select(current_session(), RoundKey(campaign_id, chain, k), epoch)
 
 
+@logged("select")
 def run_select(session: Session, key: RoundKey, epoch: int) -> dict[str, Any]:
     """Write the round's selection: structure ids in the order of evaluation."""
     store = session.store
@@ -69,7 +74,9 @@ def run_select(session: Session, key: RoundKey, epoch: int) -> dict[str, Any]:
     try:
         rounds.change_state(store, key, epoch, "searching", "selected", selection=selection)
     except Superseded:
+        log.info("superseded: the round was planned anew")
         return {"status": "superseded"}
+    log.info("selected %d of %d candidates; %d before", len(selection), len(candidates), len(seen))
     return {"status": "selected", "candidates": len(candidates), "selected": len(selection)}
 
 
