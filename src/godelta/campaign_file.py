@@ -10,6 +10,7 @@ from pydantic_core import ErrorDetails
 
 from godelta.campaign import CampaignConfig
 from godelta.errors import InputError
+from godelta.yaml_file import YamlFile, read_yaml
 
 
 def read_campaign(path: Path) -> CampaignConfig:
@@ -21,11 +22,11 @@ def read_campaign(path: Path) -> CampaignConfig:
         The file cannot be read, is no YAML, or does not describe a campaign; the message names
         every line to mend.
     """
-    data = _parse(path)
+    file = _parse(path)
     try:
-        return CampaignConfig.model_validate(data)
+        return CampaignConfig.model_validate(file.values)
     except ValidationError as error:
-        problems = [_describe(details, data) for details in error.errors(include_url=False)]
+        problems = [_describe(details, file) for details in error.errors(include_url=False)]
     problems.sort()
     lines = [f"line {line}: {text}" if line else text for line, text in problems]
     raise InputError(
@@ -35,39 +36,26 @@ def read_campaign(path: Path) -> CampaignConfig:
     )
 
 
-def _parse(path: Path) -> dict[str, Any]:
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError, YAMLError
-
+def _parse(path: Path) -> YamlFile:
     try:
-        text = path.read_text(encoding="utf-8")
+        file = read_yaml(path)
     except FileNotFoundError:
         raise InputError(
             "no such file", where=str(path), mend="`godelta init` makes a folder with examples"
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot be read: {error}", where=str(path)) from None
-    try:
-        data = YAML(typ="rt").load(text)
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f"{path}, line {mark.line + 1}" if mark else str(path)
-        raise InputError(f"not valid YAML: {error.problem}", where=where) from None
-    except (YAMLError, ValueError) as error:
-        raise InputError(f"not valid YAML: {error}", where=str(path)) from None
-    if not isinstance(data, dict):
+    if not isinstance(file.values, dict):
         raise InputError(
             "a campaign file holds keys and values, such as `name: ag4s2`",
             where=str(path),
             mend="`godelta init` makes a folder with examples",
         )
-    return data
+    return file
 
 
-def _describe(details: ErrorDetails, data: dict[str, Any]) -> tuple[int, str]:
+def _describe(details: ErrorDetails, file: YamlFile) -> tuple[int, str]:
     """Line (1-based, 0 unknown) and text of one problem."""
     loc = details["loc"]
-    keys, line = _position(loc, data)
+    keys, line = file.position(loc)
     dotted = ".".join(str(key) for key in keys) or "the file"
     match details["type"]:
         case "extra_forbidden":
@@ -82,35 +70,21 @@ def _describe(details: ErrorDetails, data: dict[str, Any]) -> tuple[int, str]:
             tag = context["discriminator"].strip("'")
             expected = [word.strip(" '") for word in context["expected_tags"].split(",")]
             text = (
-                f"`{dotted}.{tag}` is {context['tag']!r}, known are {', '.join(expected)}"
+                f"`{dotted}.{tag}` is {_short(context['tag'])}, known are {', '.join(expected)}"
                 f"{_suggestion(context['tag'], expected)}"
             )
-            _, line = _position((*keys, tag), data)
+            _, line = file.position((*keys, tag))
         case _:
             message = details["msg"].removeprefix("Value error, ")
             shown = details["input"]
-            value = f" (given: {shown!r})" if isinstance(shown, str | int | float | bool) else ""
+            value = f" (given: {_short(shown)})" if isinstance(shown, str | int | float | bool) else ""
             text = f"`{dotted}`: {message[:1].lower()}{message[1:]}{value}"
     return line, text
 
 
-def _position(loc: tuple[int | str, ...], data: Any) -> tuple[list[int | str], int]:
-    """The keys of `loc` that the file has (pydantic adds the tags of unions), and the last one's line."""
-    keys: list[int | str] = []
-    line = 0
-    node = data
-    for step, key in enumerate(loc):
-        position = getattr(node, "lc", None)
-        if isinstance(node, dict) and key in node:
-            line = position.key(key)[0] + 1 if position is not None else line
-            node = node[key]
-        elif isinstance(node, list) and isinstance(key, int) and key < len(node):
-            line = position.item(key)[0] + 1 if position is not None else line
-            node = node[key]
-        elif step < len(loc) - 1:
-            continue  # a union's tag: not a key of the file
-        keys.append(key)
-    return keys, line
+def _short(value: object, characters: int = 60) -> str:
+    text = repr(value)
+    return text if len(text) <= characters else f"{text[:characters]}..."
 
 
 def _known_keys(loc: tuple[int | str, ...]) -> list[str]:

@@ -3,14 +3,14 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field, SecretStr, ValidationError
 
 from godelta.errors import GodeltaError, InputError
 from godelta.settings import Settings
 from godelta.store.database import Store, connect
-from godelta.store.mongod import PrivateMongod
+from godelta.store.mongod import IDLE_MINUTES, PrivateMongod
+from godelta.yaml_file import read_yaml
 
 SETTINGS_FILE = "godelta.yaml"
 STATE_FOLDER = ".godelta"
@@ -21,6 +21,11 @@ class DatabaseSettings(Settings):
 
     uri: SecretStr | None = Field(None, description="mongodb:// URI; none means the private server")
     name: str = Field("godelta", pattern=r"^[A-Za-z0-9_-]{1,60}$")
+    idle_minutes: float | None = Field(
+        IDLE_MINUTES,
+        ge=0,
+        description="the private server stops itself after so long without a client; 0 or null: never",
+    )
 
 
 class WorkspaceSettings(Settings):
@@ -111,21 +116,26 @@ class Workspace:
         path = self.folder / SETTINGS_FILE
         if not path.is_file():
             return WorkspaceSettings()
-        from ruamel.yaml import YAML
-        from ruamel.yaml.error import YAMLError
-
+        values = read_yaml(path).values
         try:
-            data: Any = YAML(typ="safe").load(path.read_text(encoding="utf-8")) or {}
-            return WorkspaceSettings.model_validate(data)
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"cannot be read: {error}", where=str(path)) from None
-        except YAMLError as error:
-            raise InputError(f"not valid YAML: {error}", where=str(path)) from None
+            return WorkspaceSettings.model_validate({} if values is None else values)
         except ValidationError as error:
             problems = "; ".join(
-                f"`{'.'.join(map(str, item['loc']))}`: {item['msg']}" for item in error.errors()
+                f"`{'.'.join(map(str, item['loc'])) or 'the file'}`: {item['msg']}" for item in error.errors()
             )
-            raise InputError(problems, where=str(path)) from None
+            raise InputError(
+                problems, where=str(path), mend="it holds `database: {uri: ..., name: ...}`, or nothing"
+            ) from None
+
+    def server(self) -> PrivateMongod:
+        """The private server, running or not.
+
+        Raises
+        ------
+        InputError
+            The settings cannot be used.
+        """
+        return PrivateMongod(self.folder, self.settings().database.idle_minutes)
 
     def database_uri(self, *, start: bool) -> tuple[str, str]:
         """URI and name of the database; `start` starts the private server where it is not running.
@@ -141,7 +151,7 @@ class Workspace:
             return database.uri.get_secret_value(), database.name
         if start:
             self.prepare()
-        server = PrivateMongod(self.folder)
+        server = self.server()
         return (server.start() if start else server.uri()), database.name
 
     def connect(self, *, start: bool = False) -> Store:

@@ -12,7 +12,7 @@ from ase.io import read
 
 from godelta.arrays import BoolArray, FloatArray, IntArray
 from godelta.errors import InputError
-from godelta.systems.checks import check_packing, check_vacuum
+from godelta.systems.checks import MIN_WIDTH, check_packing, check_template, check_vacuum
 from godelta.systems.confinement import Confinement
 from godelta.systems.formula import parse_formula
 from godelta.systems.problem import SearchProblem
@@ -104,8 +104,16 @@ def _template(settings: TemplateSettings, numbers: IntArray, base: Path) -> Sear
 def _read(settings: TemplateSettings, base: Path) -> Atoms:
     path = base / settings.file
     where = "system.file"
-    if not path.is_file():
-        names = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    try:
+        found = path.is_file()
+        names = [] if found or not path.parent.is_dir() else [p.name for p in path.parent.iterdir()]
+    except OSError as error:  # a name too long, a folder that may not be read
+        raise InputError(
+            f"the template {path} cannot be read: {error.strerror}",
+            where=where,
+            mend="put it beside the campaign file",
+        ) from error
+    if not found:
         near = difflib.get_close_matches(path.name, names, n=1)
         mend = f"did you mean {near[0]}?" if near else "paths start from the folder of the campaign file"
         raise InputError(f"there is no template {path}", where=where, mend=mend)
@@ -117,14 +125,13 @@ def _read(settings: TemplateSettings, base: Path) -> Atoms:
             where=where,
             mend="check the file and its ending; extxyz, POSCAR and CIF are read",
         ) from error
-    if len(atoms) == 0 or not np.isfinite(atoms.positions).all():
-        raise InputError(f"the template {path} holds no usable atoms", where=where)
-    if atoms.cell.rank < 3:
+    if not isinstance(atoms, Atoms):
         raise InputError(
-            f"the template {path} has no three-dimensional cell",
+            f"the template {path} holds no structure",
             where=where,
-            mend="store it with a cell, e.g. as extxyz with a Lattice",
+            mend="give a file with one structure, e.g. extxyz",
         )
+    check_template(atoms, f"the template {path}")
     pbc = atoms.pbc if settings.pbc is None else settings.pbc
     return Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=pbc)
 
@@ -166,7 +173,7 @@ def _above(template: Atoms, settings: SurfaceConfinement) -> Confinement:
 def _explicit(template: Atoms, settings: ExplicitConfinement) -> Confinement:
     """Walls stand where the confinement does not span a whole periodic cell."""
     cell: FloatArray = np.array(settings.cell, dtype=float)
-    if np.linalg.matrix_rank(cell) < len(cell):
+    if np.linalg.svd(cell, compute_uv=False).min() < MIN_WIDTH:
         raise InputError(
             "the vectors of the confinement span nothing",
             where="system.confinement.cell",

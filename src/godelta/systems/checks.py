@@ -3,15 +3,74 @@
 import itertools
 
 import numpy as np
+from ase import Atoms
+from ase.data import chemical_symbols
 
 from godelta.errors import InputError
-from godelta.systems.geometry import radii_of
+from godelta.systems.formula import LAST_ELEMENT
+from godelta.systems.geometry import MinimumImage, radii_of
 from godelta.systems.problem import SearchProblem
-from godelta.systems.settings import MIN_VACUUM
+from godelta.systems.settings import MAX_TEMPLATE, MIN_VACUUM
 
 CONTACT = 0.75  # shortest allowed distance in units of the sum of covalent radii
+OVERLAP = 0.5  # the same, below which atoms of a template are a mistake in its file
+MIN_WIDTH = 0.1  # Å; cells and confinements that are narrower have no inside
 # Random sequential packing jams at 0.38 (spheres) and 0.55 (discs); a search needs some air below it.
 MAX_FILLING = {3: 0.35, 2: 0.50}
+_KNOWN = np.arange(1, LAST_ELEMENT + 1)
+
+
+def check_template(atoms: Atoms, name: str) -> None:
+    """Refuse a template that no reference could compute.
+
+    Raises
+    ------
+    InputError
+        It has no atoms, atoms of no element, numbers that are not finite, no cell, or atoms on top of
+        each other.
+    """
+    where = "system.file"
+    if len(atoms) == 0:
+        raise InputError(f"{name} holds no atoms", where=where, mend="give a file with the fixed part")
+    if len(atoms) > MAX_TEMPLATE:
+        raise InputError(
+            f"{name} holds {len(atoms)} atoms", where=where, mend=f"cut it down to at most {MAX_TEMPLATE}"
+        )
+    if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
+        raise InputError(
+            f"{name} holds positions or a cell that are not finite",
+            where=where,
+            mend="write the file again: every coordinate has to be a number",
+        )
+    unknown = sorted({str(atoms.symbols[i]) for i in np.flatnonzero(~np.isin(atoms.numbers, _KNOWN))})
+    if unknown:
+        raise InputError(
+            f"{name} holds atoms of no known element: {', '.join(unknown)}",
+            where=where,
+            mend=f"elements go from H to {chemical_symbols[LAST_ELEMENT]}; take dummy atoms out",
+        )
+    if np.linalg.svd(atoms.cell.array, compute_uv=False).min() < MIN_WIDTH:
+        raise InputError(
+            f"{name} has no three-dimensional cell",
+            where=where,
+            mend="store it with a cell, e.g. as extxyz with a Lattice",
+        )
+    _check_distances(atoms, name)
+
+
+def _check_distances(atoms: Atoms, name: str) -> None:
+    radii = radii_of(atoms.numbers)
+    distances = MinimumImage.of(atoms.cell.array, atoms.pbc).distances(atoms.positions, atoms.positions)
+    ratio = distances / (radii[:, None] + radii)
+    np.fill_diagonal(ratio, np.inf)
+    i, j = np.unravel_index(int(ratio.argmin()), ratio.shape)
+    if ratio[i, j] < OVERLAP:
+        raise InputError(
+            f"{name} has atoms on top of each other: {atoms.symbols[i]}{i} and {atoms.symbols[j]}{j} are"
+            f" {distances[i, j]:.2f} Å apart",
+            where="system.file",
+            mend="take one of them out; indices go from 0",
+        )
 
 
 def check_vacuum(problem: SearchProblem) -> None:

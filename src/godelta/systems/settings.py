@@ -1,5 +1,6 @@
 """Settings of the search problem: a cluster, a surface, or a template from a file."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -7,6 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from godelta.settings import Settings
 
+MAX_TEMPLATE = 2000  # atoms
 MIN_VACUUM = 6.0  # Å; foundations treat every structure as periodic, and their cutoffs end here
 
 
@@ -27,7 +29,8 @@ def _checked_element(symbol: str) -> str:
 Formula = Annotated[
     str, AfterValidator(_checked_formula), Field(description="atoms that the search places, e.g. Ag8S4")
 ]
-Vector = tuple[float, float, float]
+Coordinate = Annotated[float, Field(ge=-1000.0, le=1000.0)]
+Vector = tuple[Coordinate, Coordinate, Coordinate]
 
 
 class ClusterSettings(Settings):
@@ -37,7 +40,7 @@ class ClusterSettings(Settings):
     formula: Formula
     box: float = Field(20.0, gt=0, le=200.0, description="edge of the cubic box, Å")
     confinement: float = Field(
-        12.0, gt=0, description="edge of the cube in the middle of the box in which atoms may be, Å"
+        12.0, ge=0.1, description="edge of the cube in the middle of the box in which atoms may be, Å"
     )
 
     @model_validator(mode="after")
@@ -54,8 +57,12 @@ class ClusterSettings(Settings):
 class SurfaceConfinement(Settings):
     """A slice above a surface that spans the whole cell in the plane."""
 
-    height: float = Field(0.5, description="where it begins, Å above the highest atom of the template")
-    thickness: float = Field(5.0, gt=0, description="its height, Å; of no meaning in two dimensions")
+    height: float = Field(
+        0.5, ge=-100.0, le=100.0, description="where it begins, Å above the highest atom of the template"
+    )
+    thickness: float = Field(
+        5.0, ge=0.1, le=100.0, description="its height, Å; of no meaning in two dimensions"
+    )
     dimensions: Literal[2, 3] = Field(3, description="2: atoms are placed in the plane at `height`")
 
     @property
@@ -93,6 +100,10 @@ class SurfaceSettings(Settings):
     def _sane_slab(self) -> Self:
         if min(self.size) < 1:
             raise ValueError(f"size {list(self.size)} must hold three numbers of at least 1")
+        if math.prod(self.size) > MAX_TEMPLATE:
+            raise ValueError(
+                f"a slab of size {list(self.size)} has {math.prod(self.size)} atoms: at most {MAX_TEMPLATE}"
+            )
         if self.fixed_layers is not None and self.fixed_layers > self.size[2]:
             raise ValueError(f"fixed_layers is {self.fixed_layers}, but the slab has {self.size[2]} layers")
         return self
