@@ -4,12 +4,11 @@ import logging
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from jobflow import Maker, job
-from pymongo.errors import ConnectionFailure
 
 from godelta.campaign import CampaignConfig
 from godelta.makers.joblog import logged
@@ -17,14 +16,13 @@ from godelta.makers.session import Session, StopRequestedError, current_session
 from godelta.reference.isolated import Outcome, evaluate_isolated
 from godelta.reference.process import Interrupted
 from godelta.reference.registry import reference_hash
-from godelta.store import campaigns, evaluations, rounds, structures
-from godelta.store.database import Superseded
+from godelta.store import campaigns, evaluations, rounds, structures, workers
+from godelta.store.database import Superseded, patiently
 from godelta.store.documents import RoundKey, StructureDocument
 from godelta.store.evaluations import Busy, Claim, Stored
 
-# A dead worker's structure is free again after LEASE_S; a living one prolongs its lease in time.
-LEASE_S = 45.0
-PROLONG_EVERY_S = 5.0
+# A living worker prolongs its lease in time; of one that is known to be gone nobody waits for the end.
+LEASE_S = 120.0
 
 log = logging.getLogger(__name__)
 
@@ -70,44 +68,67 @@ def evaluate_structure(session: Session, document: StructureDocument) -> str:
     level = reference_hash(config.reference)
     while True:
         answer = evaluations.claim(
-            session.store, document.structure_hash, level, owner=session.owner, seconds=LEASE_S
+            session.store,
+            document.structure_hash,
+            level,
+            owner=str(session.heartbeat.name),
+            seconds=LEASE_S,
         )
         match answer:
             case Stored():
                 # Paid for by a worker that died between storing the result and settling the bill?
-                campaigns.settle_evaluation(session.store, document.campaign_id, document.structure_hash)
+                campaigns.settle_evaluation(
+                    session.store,
+                    document.campaign_id,
+                    document.structure_hash,
+                    answer.evaluation.cost.get("cpu_s", 0.0),
+                )
                 return f"cached {answer.status}"
             case Busy():
                 if session.should_stop():
                     raise StopRequestedError
-                time.sleep(0.5)
+                if workers.is_gone(session.store, answer.owner):
+                    evaluations.expire(session.store, document.structure_hash, level, answer)
+                else:
+                    time.sleep(0.5)
             case Claim():
                 try:
                     return _compute(session, document, config, answer)
                 except Superseded:  # the lease ran out, in a long sleep or outage, and another has it now
+                    continue
+                except _KilledError:  # an attempt lost, and counted: after a few the claim says so
                     continue
 
 
 def _compute(session: Session, document: StructureDocument, config: CampaignConfig, claim: Claim) -> str:
     paid = (session.store, document.campaign_id)
     key = document.structure_hash
-    if not campaigns.reserve_evaluation(*paid, config.budget.evaluations, key):
+    budget = config.budget
+    if not campaigns.reserve_evaluation(*paid, budget.evaluations, key, cpu_hours=budget.cpu_hours):
         evaluations.release(session.store, claim)
         return "budget spent"
-    scratch = session.workspace.scratch / f"{document.structure_hash[:24]}-{claim.token}"
-    try:
-        outcome = evaluate_isolated(
-            document.atoms(), config.reference, scratch, should_stop=_heartbeat(session, claim)
-        )
-    except (KeyboardInterrupt, Interrupted):
-        _give_back(session, document, claim)
-        raise StopRequestedError from None
-    if outcome.reason == "interrupted":  # killed from outside: no verdict on the structure
-        _give_back(session, document, claim)
-        raise StopRequestedError
-    _commit(session, claim, outcome)
-    campaigns.settle_evaluation(*paid, key)
-    shutil.rmtree(scratch, ignore_errors=True)
+    scratch = _scratch(session, claim)
+    with session.heartbeat.holding(claim) as held:
+        try:
+            outcome = evaluate_isolated(
+                document.atoms(),
+                config.reference,
+                scratch[claim.token],
+                former=[path for token, path in scratch.items() if token < claim.token],
+                should_stop=lambda: held.lost or session.should_stop(),
+            )
+        except (KeyboardInterrupt, Interrupted):
+            if held.lost and not session.should_stop():
+                raise Superseded("the lease is in other hands", where=key) from None
+            _give_back(session, document, claim)
+            raise StopRequestedError from None
+        if outcome.reason == "interrupted":  # killed from outside: no verdict on the structure
+            _give_back(session, document, claim)
+            raise StopRequestedError
+        patiently(lambda: _commit(session, claim, outcome))
+    patiently(lambda: campaigns.settle_evaluation(*paid, key, outcome.cost.cpu_s))
+    for path in scratch.values():
+        shutil.rmtree(path, ignore_errors=True)
     _tell(document, outcome)
     return outcome.status
 
@@ -125,21 +146,20 @@ def _tell(document: StructureDocument, outcome: Outcome) -> None:
         log.info("%s: ok in %.1f s, %.6f eV%s", name, seconds, outcome.energy, taken)
 
 
-def _heartbeat(session: Session, claim: Claim) -> Callable[[], bool]:
-    """Whether to stop; asked often while the engine runs, it prolongs the lease as well."""
-    prolonged = time.monotonic()
+class _KilledError(Exception):
+    """The engine's processes were killed, by nobody of ours."""
 
-    def should_stop() -> bool:
-        nonlocal prolonged
-        if time.monotonic() - prolonged > PROLONG_EVERY_S:
-            prolonged = time.monotonic()
-            try:
-                evaluations.prolong(session.store, claim)
-            except ConnectionFailure:
-                log.warning("the database does not answer; the evaluation goes on")
-        return session.should_stop()
 
-    return should_stop
+def _scratch(session: Session, claim: Claim) -> dict[int, Path]:
+    """Scratch directories by token: those that former attempts left on this machine, and this one's."""
+    name = f"{claim.structure_hash[:24]}-{claim.reference_hash[:8]}"
+    left = {
+        int(path.name.rpartition("-")[2]): path
+        for path in session.workspace.scratch.glob(f"{name}-*")
+        if path.name.rpartition("-")[2].isdigit()
+    }
+    own = session.workspace.scratch / f"{name}-{claim.token}"
+    return {token: path for token, path in sorted(left.items()) if token < claim.token} | {claim.token: own}
 
 
 def _give_back(session: Session, document: StructureDocument, claim: Claim) -> None:
@@ -153,7 +173,10 @@ def _commit(session: Session, claim: Claim, outcome: Outcome) -> None:
         assert outcome.energy is not None
         assert outcome.forces is not None
         evaluations.commit_ok(session.store, claim, outcome.energy, outcome.forces, cost)
-        return
-    evaluations.commit_failed(
-        session.store, claim, outcome.reason or "engine_error", outcome.message, outcome.log_tail, cost
-    )
+    elif outcome.reason == "killed":
+        evaluations.commit_lost(session.store, claim, outcome.message, outcome.log_tail, cost)
+        raise _KilledError
+    else:
+        evaluations.commit_failed(
+            session.store, claim, outcome.reason or "engine_error", outcome.message, outcome.log_tail, cost
+        )

@@ -1,10 +1,8 @@
 """What a job works with: the database, the campaign's parts, and a way to be asked to stop."""
 
-import os
-import socket
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -12,8 +10,10 @@ from ase import Atoms
 
 from godelta.campaign import CampaignConfig
 from godelta.delta.model import Correction, DeltaModel
-from godelta.foundation import Foundation, Potential, PotentialBatch, load_foundation
+from godelta.foundation import Foundation, Potential, PotentialBatch
 from godelta.makers.features import StoredFeatures, StoredForces
+from godelta.makers.heartbeat import Heartbeat
+from godelta.makers.potentials import PotentialCache
 from godelta.store import campaigns, models
 from godelta.store.database import Store
 from godelta.store.workspace import Workspace
@@ -27,15 +27,16 @@ class StopRequestedError(KeyboardInterrupt):
 
 @dataclass(frozen=True)
 class CampaignParts:
-    """A campaign's configuration and problem, read once per process."""
+    """A campaign's configuration and problem, and the potential that its search starts from."""
 
     config: CampaignConfig
     problem: SearchProblem
+    potentials: PotentialCache
 
-    @cached_property
+    @property
     def foundation(self) -> Foundation:
         """The foundation potential, loaded on first use."""
-        return load_foundation(self.config.foundation)
+        return self.potentials.get(self.config.foundation)
 
     @cached_property
     def species(self) -> tuple[int, ...]:
@@ -51,24 +52,28 @@ class Session:
     workspace: Workspace
     store: Store
     should_stop: Callable[[], bool] = lambda: False
-    owner: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
+    heartbeat: Heartbeat = field(init=False)
     features: StoredFeatures = field(init=False)
     foundation_forces: StoredForces = field(init=False)
+    potentials: PotentialCache = field(default_factory=PotentialCache)
     _parts: dict[str, CampaignParts] = field(default_factory=dict)
     _corrections: dict[str, Correction] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.heartbeat = Heartbeat(self.store)
         self.features = StoredFeatures(self.store)
         self.foundation_forces = StoredForces(self.store)
 
     def parts(self, campaign_id: str) -> CampaignParts:
-        """The campaign's configuration and problem."""
-        if campaign_id not in self._parts:
-            document = campaigns.get_campaign(self.store, campaign_id)
-            config = CampaignConfig.model_validate(document.config)
+        """The campaign's configuration, with the budget as it is now, and its problem."""
+        config = CampaignConfig.model_validate(campaigns.get_campaign(self.store, campaign_id).config)
+        known = self._parts.get(campaign_id)
+        if known is None:
             problem = unpack_problem(campaigns.load_problem(self.store, campaign_id))
-            self._parts[campaign_id] = CampaignParts(config, problem)
-        return self._parts[campaign_id]
+            known = self._parts[campaign_id] = CampaignParts(config, problem, self.potentials)
+        elif known.config != config:
+            known = self._parts[campaign_id] = replace(known, config=config)
+        return known
 
     def correction(self, model_id: str | None) -> Correction | None:
         """A stored Δ-model; only the last few are kept in memory."""

@@ -5,14 +5,19 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from godelta.store import workers
 from godelta.store.database import Store
-from godelta.workflows.liveness import WorkerName
 
 if TYPE_CHECKING:
     from fireworks import LaunchPad
 
 STUCK_AFTER = timedelta(seconds=20)  # a job that ends makes its children ready within a second
 STOP_MARK = "StopRequestedError"
+# The database was away for longer than a worker waits: nobody's mistake, and over by now.
+OUTAGE_MARKS = tuple(
+    f"pymongo.errors.{name}"
+    for name in ("AutoReconnect", "NetworkTimeout", "NotPrimaryError", "ServerSelectionTimeoutError")
+)
 
 
 class Health(Enum):
@@ -41,7 +46,7 @@ def judge(store: Store, launchpad: "LaunchPad", workflow: dict[str, Any]) -> Ver
     before = store.now() - STUCK_AFTER
     quiet = _time(workflow["updated_on"]) < before
     taken = [firework for firework in fireworks if firework["state"] in ("RUNNING", "RESERVED")]
-    if any(_worker_gone(launchpad, firework, before if quiet else None) for firework in taken):
+    if any(_worker_gone(store, launchpad, firework, before if quiet else None) for firework in taken):
         return Verdict(Health.LOST, "its worker is gone")
     if taken:
         return Verdict(Health.WELL)
@@ -52,7 +57,9 @@ def judge(store: Store, launchpad: "LaunchPad", workflow: dict[str, Any]) -> Ver
     return Verdict(Health.WELL)
 
 
-def _worker_gone(launchpad: "LaunchPad", firework: dict[str, Any], before: datetime | None) -> bool:
+def _worker_gone(
+    store: Store, launchpad: "LaunchPad", firework: dict[str, Any], before: datetime | None
+) -> bool:
     """Whether the worker that took a job is gone; `before`: what is older has been given up (None: nothing).
 
     A worker that is killed while it takes a job or reports its end leaves the job taken, without a launch
@@ -66,7 +73,7 @@ def _worker_gone(launchpad: "LaunchPad", firework: dict[str, Any], before: datet
     going_on = [launch for launch in launches if launch["state"] in ("RUNNING", "RESERVED")]
     if going_on:
         last = going_on[-1]
-        return last["state"] == "RUNNING" and WorkerName.parse(last["fworker"]["name"]).gone()
+        return last["state"] == "RUNNING" and workers.is_gone(store, last["fworker"]["name"])
     times = [firework.get("updated_on"), *(launch.get("time_end") for launch in launches)]
     return before is not None and all(_time(time) < before for time in times if time)
 
@@ -86,6 +93,8 @@ def _verdict_of_error(launchpad: "LaunchPad", fireworks: list[dict[str, Any]]) -
     errors = [trace for trace in traces if STOP_MARK not in trace]
     if not errors:
         return Verdict(Health.STOPPED)
+    if all(_message(trace).startswith(OUTAGE_MARKS) for trace in errors):
+        return Verdict(Health.LOST, "the database was away for too long")
     return Verdict(Health.FAILED, _message(errors[-1]) or "a job ended without a word")
 
 

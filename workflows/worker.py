@@ -12,17 +12,22 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from pymongo.errors import ConnectionFailure
+
 from godelta.makers.session import Session, use_session
 from godelta.store import campaigns
+from godelta.store.database import patiently
+from godelta.store.workers import WorkerName
 from godelta.store.workspace import Workspace
 from godelta.workflows.launchpad import configure_engines, open_launchpad
-from godelta.workflows.liveness import WorkerName
+from godelta.workflows.planner import advance
 from godelta.workflows.round import CAMPAIGN_FIELD, LIGHT
 
 if TYPE_CHECKING:
-    from fireworks import FWorker
+    from fireworks import FWorker, LaunchPad
 
 POLL_S = 0.2
+PLAN_EVERY_S = 10.0
 PR_SET_PDEATHSIG = 1
 
 log = logging.getLogger(__name__)
@@ -78,7 +83,7 @@ def work(workspace: Workspace, options: WorkerOptions) -> int:
     use_session(session)
     folder = workspace.state / "workers" / str(os.getpid())
     folder.mkdir(parents=True, exist_ok=True)
-    with contextlib.chdir(folder):
+    with session.heartbeat, contextlib.chdir(folder):
         done = sum(1 for _ in _jobs(session, options, stop))
     with contextlib.suppress(OSError):
         folder.rmdir()
@@ -87,33 +92,56 @@ def work(workspace: Workspace, options: WorkerOptions) -> int:
 
 def _jobs(session: Session, options: WorkerOptions, stop: StopFlag) -> Iterator[None]:
     """Run one job after the other; yields after each."""
-    from fireworks.core.rocket_launcher import launch_rocket
-
     launchpad = open_launchpad(session.workspace)
-    fworker = _fireworker(options)
-    idle_since = time.monotonic()
+    idle_since = planned = time.monotonic()
     while not stop.requested:
-        if options.campaign_id and _ended(session, options.campaign_id):
-            return
-        if launchpad.run_exists(fworker):
-            if launch_rocket(launchpad, fworker, strm_lvl="ERROR"):
-                idle_since = time.monotonic()
+        try:
+            if options.campaign_id and _ended(session, options.campaign_id):
+                return
+            if _take_job(session, launchpad, options):
                 yield
+                idle_since = time.monotonic()
+                continue
+            if time.monotonic() - planned > PLAN_EVERY_S:
+                planned = time.monotonic()
+                _plan(session, launchpad, options)
+        except ConnectionFailure as error:
+            # What this worker had taken may read RUNNING for ever: under a new name it is nobody's.
+            log.warning("the database was away, starting over: %s", error)
+            patiently(session.heartbeat.give_up_all)
             continue
         if options.idle_seconds is not None and time.monotonic() - idle_since > options.idle_seconds:
             return
         time.sleep(POLL_S)
 
 
+def _take_job(session: Session, launchpad: "LaunchPad", options: WorkerOptions) -> bool:
+    """Take a job and do it; whether there was one."""
+    from fireworks.core.rocket_launcher import launch_rocket
+
+    fworker = _fireworker(options, session.heartbeat.name)
+    return bool(launchpad.run_exists(fworker) and launch_rocket(launchpad, fworker, strm_lvl="ERROR"))
+
+
+def _plan(session: Session, launchpad: "LaunchPad", options: WorkerOptions) -> None:
+    """Let the planner look at the running campaigns: an idle worker may wait for one that is stuck."""
+    if options.campaign_id:
+        advance(session.store, launchpad, options.campaign_id)
+        return
+    for campaign in campaigns.list_campaigns(session.store):
+        if campaign.state == "running":
+            advance(session.store, launchpad, campaign.campaign_id)
+
+
 def _ended(session: Session, campaign_id: str) -> bool:
     return campaigns.get_campaign(session.store, campaign_id).state != "running"
 
 
-def _fireworker(options: WorkerOptions) -> "FWorker":
+def _fireworker(options: WorkerOptions, name: WorkerName) -> "FWorker":
     from fireworks import FWorker
 
     return FWorker(
-        name=str(WorkerName.own()),
+        name=str(name),
         category=[*options.category, LIGHT] if options.category else "",
         query={f"spec.{CAMPAIGN_FIELD}": options.campaign_id} if options.campaign_id else {},
     )

@@ -20,6 +20,9 @@ class Budget(Settings):
     chains: int = Field(1, ge=1, le=1000, description="independent sequences of rounds")
     rounds: int = Field(20, ge=1, description="most rounds of each chain")
     evaluations: int = Field(100, ge=1, description="most evaluations of the campaign; failures count")
+    cpu_hours: float | None = Field(
+        None, gt=0, description="most processor time of the campaign's evaluations, in hours"
+    )
 
 
 class Resources(Settings):

@@ -49,7 +49,7 @@ def _settings(name, **limits):
     ("name", "reason", "words"),
     [
         ("Segfault", "crashed", "SIGSEGV"),
-        ("Killed", "crashed", "SIGKILL"),
+        ("Killed", "killed", "SIGKILL"),
         ("Terminated", "interrupted", "SIGTERM"),
         ("QuietExit", "invalid_result", "without a result"),
         ("HardExit", "crashed", "exit code 3"),
@@ -64,7 +64,7 @@ def _settings(name, **limits):
         ("NotConverged", "not_converged", "KohnShamConvergenceError"),
         ("EmptyMessage", "engine_error", "ZeroDivisionError"),
         ("RaisesMemoryError", "memory_limit", "MemoryError"),
-        ("KillsGuard", "crashed", "guards"),
+        ("KillsGuard", "killed", "guards"),
         ("no_class_but_a_number", "engine_error", "no ASE calculator"),
         ("Missing", "engine_error", "has no Missing"),
     ],

@@ -1,21 +1,28 @@
 """Judging workflows by what FireWorks wrote about them."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
 
+from godelta.store import workers
+from godelta.store.workers import WorkerName
 from godelta.workflows.health import STUCK_AFTER, Health, judge
-from godelta.workflows.liveness import WorkerName
 
-DEAD = str(WorkerName(WorkerName.own().host, 2**22 + 17, 1.0))
-FAR = "elsewhere/1@1.0"
+DEAD = str(replace(WorkerName.own(), pid=2**22 + 17, born=1.0))
+ELSEWHERE = WorkerName("elsewhere", "0123456789ab", 1, 1.0)
+FAR = str(ELSEWHERE)
+LOST = str(replace(ELSEWHERE, pid=2))  # it gives no sign of life
 STOP = "Traceback ...\ngodelta.makers.session.StopRequestedError\n"
+OUTAGE = "Traceback ...\n  File x\npymongo.errors.ServerSelectionTimeoutError: 127.0.0.1:1: refused\n"
 ERROR = "Traceback ...\nValueError: no good\n"
 
 
 @pytest.fixture
 def verdict(opened, launchpad):
     """Judge a workflow whose Fireworks have these states, launches and traces."""
+
+    workers.give_sign(opened, ELSEWHERE)
 
     def make(*fireworks, old=False, missing=0):
         nodes = []
@@ -57,6 +64,7 @@ def fw(state, worker=None, launch_state=None, trace=None):
         ([fw("RESERVED", FAR, "READY")], True, Health.LOST),
         ([fw("RUNNING", DEAD), fw("WAITING")], False, Health.LOST),
         ([fw("RUNNING", DEAD), fw("RUNNING", FAR)], False, Health.LOST),
+        ([fw("RUNNING", LOST), fw("WAITING")], False, Health.LOST),
         ([fw("RUNNING", FAR, "COMPLETED"), fw("WAITING")], False, Health.WELL),  # being written just now
         ([fw("RUNNING", FAR, "COMPLETED"), fw("WAITING")], True, Health.LOST),
         ([fw("RUNNING"), fw("WAITING")], True, Health.LOST),  # its launch is gone
@@ -70,6 +78,8 @@ def fw(state, worker=None, launch_state=None, trace=None):
         ([fw("FIZZLED", FAR, trace=STOP), fw("RUNNING", FAR)], False, Health.WELL),  # wait for the others
         ([fw("FIZZLED", FAR, trace=ERROR), fw("RUNNING", DEAD)], False, Health.LOST),
         ([fw("FIZZLED", FAR), fw("READY")], False, Health.FAILED),
+        ([fw("FIZZLED", FAR, trace=OUTAGE)], False, Health.LOST),
+        ([fw("FIZZLED", FAR, trace=OUTAGE), fw("FIZZLED", FAR, trace=ERROR)], False, Health.FAILED),
     ],
 )
 def test_cases(verdict, fireworks, old, expected):

@@ -1,6 +1,7 @@
 """The planner: called by anybody, at any time, it plans each round once and mends what is broken."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 
@@ -9,8 +10,8 @@ import pytest
 from godelta.makers.session import Session
 from godelta.store import campaigns, rounds
 from godelta.store.documents import RoundKey
+from godelta.store.workers import WorkerName
 from godelta.workflows import health, planner
-from godelta.workflows.liveness import WorkerName
 from godelta.workflows.planner import advance
 
 
@@ -163,7 +164,7 @@ def test_a_dead_workers_job_is_planned_anew(start, opened, launchpad):
     own = WorkerName.own()
     campaign_id = start()
     advance(opened, launchpad, campaign_id)
-    check_out(launchpad, str(WorkerName(own.host, own.pid, own.started - 1000.0)))
+    check_out(launchpad, str(replace(own, born=own.born - 1000.0)))
     assert advance(opened, launchpad, campaign_id) == [f"{campaign_id}/0/0/1"]
     assert rounds.get_round(opened, RoundKey(campaign_id, 0, 0)).failures == 0
     # The old workflow's jobs are no longer to be had.

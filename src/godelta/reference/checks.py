@@ -21,6 +21,7 @@ Reason = Literal[
     "wall_limit",
     "memory_limit",
     "crashed",
+    "killed",
     "invalid_result",
     "force_limit",
     "net_force",

@@ -6,7 +6,7 @@ neither wall nor memory limit, and ends the process alone, not its session; so t
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -66,6 +66,7 @@ def evaluate_isolated(
     settings: ReferenceSettings,
     scratch: Path,
     *,
+    former: Sequence[Path] = (),
     should_stop: Callable[[], bool] | None = None,
     deadline: float | None = None,
     problem: SearchProblem | None = None,
@@ -79,8 +80,10 @@ def evaluate_isolated(
     settings
         The reference level and the limits.
     scratch
-        Directory of this attempt, made if need be; all files of the engine are left in it. A valid
-        result of a killed attempt found in it is adopted.
+        Directory of this attempt, made if need be; all files of the engine are left in it.
+    former
+        Directories of former attempts. A valid result that a killed attempt left there, or in `scratch`, is
+        adopted.
     should_stop
         Asked every 0.2 s.
     deadline
@@ -104,9 +107,10 @@ def evaluate_isolated(
     scratch = scratch.resolve()
     scratch.mkdir(parents=True, exist_ok=True)
     task = _task(atoms, settings).to_json()
-    kept = _read_result(scratch, task)
-    if isinstance(kept, _Result) and kept.status == "ok":
-        return _outcome(kept, atoms, settings.limits, Cost(wall_s=kept.wall_s), "", adopted=True)
+    for folder in (scratch, *former):
+        kept = _read_result(folder, task)
+        if isinstance(kept, _Result) and kept.status == "ok":
+            return _outcome(kept, atoms, settings.limits, Cost(wall_s=kept.wall_s), "", adopted=True)
     for name in (RESULT, LOG):
         (scratch / name).unlink(missing_ok=True)
     (scratch / JOB).write_text(json.dumps({"task": task, "python_path": _python_path()}))

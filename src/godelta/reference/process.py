@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from godelta.reference.checks import Finding
+from godelta.reference.checks import Finding, Reason
 from godelta.reference.child import RANK_VARIABLES
 from godelta.reference.guard import GRACE, LOG
 from godelta.reference.settings import Limits
@@ -130,7 +130,7 @@ def _finish(guard: "subprocess.Popen[bytes]", tree: "_Tree") -> dict[str, Any]:
 
 def _crash(report: dict[str, Any]) -> Finding | None:
     if not report:
-        return Finding("crashed", "the process that guards the evaluation was killed or did not start")
+        return Finding("killed", "the process that guards the evaluation was killed or did not start")
     code = report["returncode"]
     if code == 0:
         return None
@@ -139,8 +139,10 @@ def _crash(report: dict[str, Any]) -> Finding | None:
     if number not in {int(known) for known in signal.Signals}:
         return Finding("crashed", f"ended with exit code {code}")
     name = signal.Signals(number).name
-    # Nothing of ours sends SIGTERM to an evaluation within its limits: the queue system does.
-    return Finding("interrupted" if number == signal.SIGTERM else "crashed", f"ended by {name}")
+    # Nothing of ours ends an evaluation within its limits. The queue system sends SIGTERM; a person, or a
+    # machine short of memory, sends SIGKILL, and that may be over at the next attempt.
+    reasons: dict[int, Reason] = {signal.SIGTERM: "interrupted", signal.SIGKILL: "killed"}
+    return Finding(reasons.get(number, "crashed"), f"ended by {name}")
 
 
 class _Tree:

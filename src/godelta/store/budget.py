@@ -12,11 +12,13 @@ def evaluations_left(store: Store, campaign_id: str, config: CampaignConfig, cha
     gone. Chains that do not share have equal parts of it, so that none depends on another's pace.
     """
     budget = config.budget
+    campaign = campaigns.get_campaign(store, campaign_id)
+    if budget.cpu_hours is not None and campaign.spent_cpu_s >= budget.cpu_hours * 3600.0:
+        return 0
     if not config.share:
         return max(
             0, budget.evaluations // budget.chains - len(structures.selected_ids(store, campaign_id, chain))
         )
-    campaign = campaigns.get_campaign(store, campaign_id)
     waiting = _waiting(store, campaign_id, campaign.reference_hash)
     return max(0, budget.evaluations - campaign.spent - max(waiting, len(campaign.reserved)))
 

@@ -167,8 +167,10 @@ def reopen(store: Store, campaign_id: str) -> bool:
     return result.matched_count == 1
 
 
-def reserve_evaluation(store: Store, campaign_id: str, limit: int, key: str) -> bool:
-    """Set one evaluation of the budget aside, unless reserved and spent ones reach the limit.
+def reserve_evaluation(
+    store: Store, campaign_id: str, limit: int, key: str, *, cpu_hours: float | None = None
+) -> bool:
+    """Set one evaluation of the budget aside, unless reserved and spent ones reach a limit.
 
     Reserving a key again is free: a worker that takes over from a dead one finds its reservation.
 
@@ -178,25 +180,30 @@ def reserve_evaluation(store: Store, campaign_id: str, limit: int, key: str) -> 
         The campaign's budget of evaluations.
     key
         What the evaluation is known by: the structure's hash.
+    cpu_hours
+        The campaign's budget of processor time; those under way count as the mean of those spent.
     """
-    used = {"$add": ["$spent", {"$size": "$reserved"}]}
+    under_way = {"$size": "$reserved"}
+    within: Raw = {"$lt": [{"$add": ["$spent", under_way]}, limit]}
+    if cpu_hours is not None:
+        mean = {"$divide": ["$spent_cpu_s", {"$max": ["$spent", 1]}]}
+        used = {"$add": ["$spent_cpu_s", {"$multiply": [under_way, mean]}]}
+        within = {"$and": [within, {"$lt": [used, cpu_hours * 3600.0]}]}
     result = store.campaigns.update_one(
-        {
-            "campaign_id": campaign_id,
-            "$or": [{"reserved": key}, {"$expr": {"$lt": [used, limit]}}],
-        },
+        {"campaign_id": campaign_id, "$or": [{"reserved": key}, {"$expr": within}]},
         {"$addToSet": {"reserved": key}},
     )
     return result.matched_count == 1
 
 
-def settle_evaluation(store: Store, campaign_id: str, key: str) -> bool:
+def settle_evaluation(store: Store, campaign_id: str, key: str, cpu_s: float = 0.0) -> bool:
     """Count a reserved evaluation as spent, good or failed; False where the key was not reserved.
 
-    Settling once more, after a crash, changes nothing.
+    Settling once more, after a crash, changes nothing. cpu_s: its processor time in s.
     """
     result = store.campaigns.update_one(
-        {"campaign_id": campaign_id, "reserved": key}, {"$pull": {"reserved": key}, "$inc": {"spent": 1}}
+        {"campaign_id": campaign_id, "reserved": key},
+        {"$pull": {"reserved": key}, "$inc": {"spent": 1, "spent_cpu_s": float(cpu_s)}},
     )
     return result.matched_count == 1
 

@@ -1,14 +1,23 @@
 """The connection to MongoDB: collections, guarantees, indexes and the schema's version."""
 
+import logging
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from gridfs import GridFSBucket
 from pymongo import ASCENDING, DESCENDING, IndexModel, MongoClient
 from pymongo.collection import Collection
 from pymongo.database import Database
-from pymongo.errors import ConfigurationError, InvalidURI, OperationFailure, ServerSelectionTimeoutError
+from pymongo.errors import (
+    ConfigurationError,
+    ConnectionFailure,
+    InvalidURI,
+    OperationFailure,
+    ServerSelectionTimeoutError,
+)
 from pymongo.uri_parser import parse_uri
 
 from godelta.errors import GodeltaError, InputError
@@ -31,7 +40,14 @@ _INDEXES: tuple[tuple[str, tuple[str, ...], bool], ...] = (
     ("models", ("model_id",), True),
     ("models", ("campaign_id", "-created_at"), False),
     ("features", ("structure_id", "descriptor"), True),
+    ("workers", ("name",), True),
 )
+
+
+PATIENCE_S = 1800.0
+_Answer = TypeVar("_Answer")
+
+log = logging.getLogger(__name__)
 
 
 class Superseded(GodeltaError):  # noqa: N818 - the word of the state machine, not a failure
@@ -53,6 +69,7 @@ class Store:
     evaluations: Collection[Raw]
     models: Collection[Raw]
     features: Collection[Raw]
+    workers: Collection[Raw]
     blobs: GridFSBucket
 
     def ensure_indexes(self) -> None:
@@ -76,6 +93,27 @@ class Store:
     def close(self) -> None:
         """Close the connections."""
         self.db.client.close()
+
+
+def patiently(call: Callable[[], _Answer], *, seconds: float = PATIENCE_S) -> _Answer:
+    """Call again and again while the server is away: for what cost too much to be lost in an outage.
+
+    Parameters
+    ----------
+    call
+        May be repeated without harm.
+    seconds
+        How long in all; then the last error is raised.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return call()
+        except ConnectionFailure as error:
+            if time.monotonic() > deadline:
+                raise
+            log.warning("the database does not answer; trying again: %s", error)
+            time.sleep(1.0)
 
 
 def connect(uri: str, name: str = "godelta", *, timeout_ms: int = 90_000) -> Store:
@@ -142,6 +180,7 @@ def connect(uri: str, name: str = "godelta", *, timeout_ms: int = 90_000) -> Sto
         evaluations=database["evaluations"],
         models=database["models"],
         features=database["features"],
+        workers=database["workers"],
         blobs=GridFSBucket(database, bucket_name="blobs"),
     )
 

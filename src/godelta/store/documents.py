@@ -94,6 +94,7 @@ class CampaignDocument(Document):
     state: CampaignState = "created"
     reserved: tuple[str, ...] = Field((), description="keys of evaluations that are being paid for")
     spent: int = Field(0, ge=0, description="evaluations paid for, failed ones included, cache hits not")
+    spent_cpu_s: float = Field(0.0, ge=0, description="processor time of those evaluations")
     reason: str | None = Field(None, description="why the campaign failed")
     elapsed_s: float = Field(0.0, ge=0, description="wall time during which it was run")
     worker_s: float = Field(0.0, ge=0, description="the same, summed over its workers")

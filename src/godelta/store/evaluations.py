@@ -172,6 +172,27 @@ def commit_failed(
     _commit(store, claim, "failed", details, details | {"log_tail": log_tail[-LOG_CHARACTERS:]}, cost)
 
 
+def commit_lost(
+    store: Store, claim: Claim, message: str, log_tail: str = "", cost: Mapping[str, float] | None = None
+) -> None:
+    """Record an attempt that was killed and says nothing about the structure; another one may follow.
+
+    Raises
+    ------
+    Superseded
+        Where the claim no longer holds.
+    """
+    details = {"reason": "killed", "message": message, "log_tail": log_tail[-LOG_CHARACTERS:]}
+    attempt = _attempt(claim, "lost", details, cost)
+    update: Raw = {
+        "attempts": {"$concatArrays": ["$attempts", [attempt]]},
+        "lease": None,
+        "lost": {"$add": ["$lost", 1]},
+    }
+    if not store.evaluations.update_one(claim.query(), [{"$set": update}]).matched_count:
+        raise _lost_claim(claim)
+
+
 def prolong(store: Store, claim: Claim) -> Claim:
     """Renew the lease for its length from now.
 
@@ -188,6 +209,20 @@ def prolong(store: Store, claim: Claim) -> Claim:
     if raw is None:
         raise _lost_claim(claim)
     return replace(claim, until=raw["lease"]["until"])
+
+
+def expire(store: Store, structure_hash: str, reference_hash: str, busy: Busy) -> None:
+    """End the lease of a worker that is known to be gone; its attempt counts as lost."""
+    store.evaluations.update_one(
+        {
+            "structure_hash": structure_hash,
+            "reference_hash": reference_hash,
+            "state": "pending",
+            "lease.owner": busy.owner,
+            "lease.until": busy.until,
+        },
+        [{"$set": {"lease.until": "$$NOW"}}],
+    )
 
 
 def release(store: Store, claim: Claim) -> None:
@@ -349,23 +384,13 @@ def _commit(
     details: Mapping[str, Any],
     cost: Mapping[str, float] | None,
 ) -> None:
-    spent = {name: float(value) for name, value in (cost or {}).items()}
-    attempt = {
-        "token": claim.token,
-        "owner": {"$literal": claim.owner},
-        "outcome": state,
-        "started_at": "$lease.started_at",
-        "ended_at": "$$NOW",
-        "cost": {"$literal": spent},
-        # Text from outside may begin with a dollar sign.
-        **{name: {"$literal": details.get(name)} for name in ("reason", "message", "log_tail")},
-    }
+    attempt = _attempt(claim, state, details, cost)
     update: Raw = {
         "state": state,
         "attempts": {"$concatArrays": ["$attempts", [attempt]]},
         "lease": None,
         "lost": 0,
-        "cost": {"$literal": spent},
+        "cost": attempt["cost"],
         "evaluated_at": "$$NOW",
         **{name: {"$literal": value} for name, value in result.items()},
     }
@@ -380,6 +405,19 @@ def _commit(
     )
     if done is None:
         raise _lost_claim(claim)
+
+
+def _attempt(claim: Claim, outcome: str, details: Mapping[str, Any], cost: Mapping[str, float] | None) -> Raw:
+    return {
+        "token": claim.token,
+        "owner": {"$literal": claim.owner},
+        "outcome": outcome,
+        "started_at": "$lease.started_at",
+        "ended_at": "$$NOW",
+        "cost": {"$literal": {name: float(value) for name, value in (cost or {}).items()}},
+        # Text from outside may begin with a dollar sign.
+        **{name: {"$literal": details.get(name)} for name in ("reason", "message", "log_tail")},
+    }
 
 
 def _lost_claim(claim: Claim) -> Superseded:

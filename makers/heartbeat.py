@@ -1,0 +1,109 @@
+"""A worker's heartbeat: signs of life and longer leases, through outages of the database."""
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from pymongo.errors import PyMongoError
+
+from godelta.store import evaluations, workers
+from godelta.store.database import Store, Superseded
+from godelta.store.evaluations import Claim
+from godelta.store.workers import WorkerName
+
+BEAT_EVERY_S = 5.0
+SIGN_EVERY_S = 20.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class Held:
+    """A lease that is kept alive; `lost` once somebody else has it."""
+
+    claim: Claim
+    lost: bool = False
+
+
+@dataclass
+class Heartbeat:
+    """A thread that gives signs of life and prolongs the leases that this process holds.
+
+    A thread of its own, since an outage makes every call to the database wait, and the watch over an
+    evaluation must not wait with it. No error ends it: it tries again until it is stopped.
+    """
+
+    store: Store
+    name: WorkerName = field(default_factory=WorkerName.own)
+    _held: set[Held] = field(default_factory=set)
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        """Sign on, and begin."""
+        workers.give_sign(self.store, self.name)
+        self._begin()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop, and sign off."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=BEAT_EVERY_S)
+        try:
+            workers.sign_off(self.store, self.name)
+        except PyMongoError:
+            log.warning("could not sign off: the database does not answer")
+
+    @contextmanager
+    def holding(self, claim: Claim) -> Iterator[Held]:
+        """Keep a lease alive while the context lasts."""
+        self._begin()
+        held = Held(claim)
+        self._held.add(held)
+        try:
+            yield held
+        finally:
+            self._held.discard(held)
+
+    def give_up_all(self) -> None:
+        """Go on under a new name: jobs that were taken under the old one are free for others."""
+        self.name = self.name.renewed()
+        workers.give_sign(self.store, self.name)
+
+    def _begin(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        signed, answered = time.monotonic(), True
+        while not self._stop.wait(BEAT_EVERY_S):
+            try:
+                for held in tuple(self._held):
+                    self._prolong(held)
+                if time.monotonic() - signed > SIGN_EVERY_S:
+                    workers.give_sign(self.store, self.name)
+                    signed = time.monotonic()
+            except PyMongoError as error:
+                if answered:
+                    log.warning("the database does not answer; going on: %s", error)
+                answered = False
+            else:
+                if not answered:
+                    log.info("the database answers again")
+                answered = True
+
+    def _prolong(self, held: Held) -> None:
+        try:
+            evaluations.prolong(self.store, held.claim)
+        except Superseded:
+            # Committed a moment ago and about to be discarded, or in other hands.
+            held.lost = True
