@@ -17,6 +17,7 @@ from pymongo.errors import ConnectionFailure
 from godelta.makers.session import Session, use_session
 from godelta.store import campaigns
 from godelta.store.database import patiently
+from godelta.store.watch import ServerWatch
 from godelta.store.workers import WorkerName
 from godelta.store.workspace import Workspace
 from godelta.workflows.launchpad import configure_engines, open_launchpad
@@ -83,7 +84,7 @@ def work(workspace: Workspace, options: WorkerOptions) -> int:
     use_session(session)
     folder = workspace.state / "workers" / str(os.getpid())
     folder.mkdir(parents=True, exist_ok=True)
-    with session.heartbeat, contextlib.chdir(folder):
+    with ServerWatch(workspace), session.heartbeat, contextlib.chdir(folder):
         done = sum(1 for _ in _jobs(session, options, stop))
     with contextlib.suppress(OSError):
         folder.rmdir()
