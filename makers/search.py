@@ -104,7 +104,7 @@ class _Progress:
     def end(self, potential: WatchedPotential) -> None:
         """Tell of the whole search."""
         log.info(
-            "searched: %d steps, %d candidates, lowest of the model %s, %.1f s (potential %.1f s)",
+            "done: %d steps, %d candidates, lowest of the model %s, %.1f s (potential %.1f s)",
             self.steps,
             self.candidates,
             _shown(self.best),

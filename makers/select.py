@@ -76,7 +76,7 @@ def run_select(session: Session, key: RoundKey, epoch: int) -> dict[str, Any]:
     except Superseded:
         log.info("superseded: the round was planned anew")
         return {"status": "superseded"}
-    log.info("selected %d of %d candidates; %d before", len(selection), len(candidates), len(seen))
+    log.info("%d of %d candidates; of former rounds: %d", len(selection), len(candidates), len(seen))
     return {"status": "selected", "candidates": len(candidates), "selected": len(selection)}
 
 

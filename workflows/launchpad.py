@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import os
 from functools import lru_cache
 from pathlib import Path
@@ -35,7 +36,7 @@ def configure_engines(workspace: Workspace, *, start: bool = False) -> None:
         "name": name,
         "uri_mode": True,
         "mongoclient_kwargs": {"serverSelectionTimeoutMS": 90_000, "w": "majority", "journal": True},
-        "strm_lvl": "ERROR",
+        "strm_lvl": "CRITICAL",
     }
     job_store = {
         "JOB_STORE": {
@@ -54,8 +55,9 @@ def configure_engines(workspace: Workspace, *, start: bool = False) -> None:
         # Locks are held for milliseconds; one that lasts belongs to a worker that was killed.
         "WFLOCK_EXPIRATION_SECS": 15,
         "WFLOCK_EXPIRATION_KILL": True,
-        "STREAM_LOGLEVEL": "ERROR",
-        "ROCKET_STREAM_LOGLEVEL": "ERROR",
+        # Errors are in the log of the workspace: on the terminal they would tear the live table.
+        "STREAM_LOGLEVEL": "CRITICAL",
+        "ROCKET_STREAM_LOGLEVEL": "CRITICAL",
         "SORT_FWS": "FIFO",
         "LAUNCHPAD_LOC": str(folder / "my_launchpad.yaml"),
         "FWORKER_LOC": str(folder / "my_fworker.yaml"),
@@ -69,6 +71,8 @@ def configure_engines(workspace: Workspace, *, start: bool = False) -> None:
     os.environ["FW_CONFIG_FILE"] = str(folder / "FW_config.yaml")
     os.environ["JOBFLOW_CONFIG_FILE"] = str(folder / "jobflow.yaml")
     os.environ.setdefault("TQDM_DISABLE", "1")
+    # It sets the level of "jobflow" itself for every job, to say that one begins and ends.
+    logging.getLogger("jobflow.core").setLevel(logging.WARNING)
 
 
 def _write_private(path: Path, text: str) -> None:
@@ -95,7 +99,7 @@ def _connect(uri: str, name: str) -> "LaunchPad":
         host=uri,
         name=name,
         uri_mode=True,
-        strm_lvl="ERROR",
+        strm_lvl="CRITICAL",
         mongoclient_kwargs={"serverSelectionTimeoutMS": 90_000, "w": "majority", "journal": True},
     )
 

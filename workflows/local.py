@@ -1,6 +1,8 @@
 """Worker processes of a campaign on this machine: started, watched, replaced, stopped."""
 
+import logging
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -13,6 +15,10 @@ from godelta.store.workspace import Workspace
 
 MAX_REPLACEMENTS = 5
 GRACE_S = 20.0
+# What other packages print and how a crash ended; what godelta has to say is in the log proper.
+OUTPUT_BYTES = 1_000_000
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -33,6 +39,7 @@ class LocalWorkers:
     def start(self) -> None:
         """Start the workers."""
         self._processes = [self._spawn(number) for number in range(self.count)]
+        log.info("workers started: %d, threads of each: %d", self.count, self.threads)
 
     def replace_dead(self) -> int:
         """Replace workers that ended before their campaign, killed or asked to; how many there were.
@@ -42,9 +49,13 @@ class LocalWorkers:
         GodeltaError
             Workers keep dying.
         """
+        for number in range(self.count):
+            self._trim(number)
         dead = [number for number, process in enumerate(self._processes) if process.poll() is not None]
         for number in dead:
             self.replaced += 1
+            code = self._processes[number].returncode
+            log.warning("worker %d ended too early, with code %s; another takes its place", number, code)
             if self.replaced > MAX_REPLACEMENTS:
                 raise GodeltaError(
                     f"the workers keep dying:\n{self._tail(number)}",
@@ -69,8 +80,10 @@ class LocalWorkers:
             try:
                 process.wait(timeout=max(0.1, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
+                log.warning("worker with pid %d did not listen and was killed", process.pid)
                 process.kill()
                 process.wait()
+        log.info("workers stopped")
 
     def _spawn(self, number: int) -> "subprocess.Popen[bytes]":
         command = [
@@ -100,7 +113,15 @@ class LocalWorkers:
         return self.workspace.logs / f"worker-{number}.log"
 
     def _open_log(self, number: int) -> IO[bytes]:
+        self._trim(number)
         return self._log(number).open("ab")
+
+    def _trim(self, number: int) -> None:
+        """Set a file that has grown too long aside, and begin anew under the hands of who writes to it."""
+        path = self._log(number)
+        if path.exists() and path.stat().st_size > OUTPUT_BYTES:
+            shutil.copyfile(path, path.with_suffix(".log.old"))
+            os.truncate(path, 0)
 
     def _tail(self, number: int, lines: int = 15) -> str:
         text = self._log(number).read_text(errors="replace").splitlines()

@@ -4,17 +4,19 @@ FireWorks is a queue, never the truth: everything in the LaunchPad can be rebuil
 may be called by anybody, at any time, any number of times.
 """
 
+import logging
 from contextlib import redirect_stderr
 from io import StringIO
 from typing import TYPE_CHECKING
 
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
+from godelta import logs
 from godelta.campaign import CampaignConfig
 from godelta.store import campaigns, rounds
 from godelta.store.budget import evaluations_left
 from godelta.store.database import Store, Superseded
-from godelta.store.documents import RoundDocument, RoundKey
+from godelta.store.documents import CampaignDocument, RoundDocument, RoundKey
 from godelta.workflows.health import Health, judge
 from godelta.workflows.launchpad import ROUND_METADATA, UNIQUE
 from godelta.workflows.round import CAMPAIGN_FIELD, round_workflow, workflow_mark
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from fireworks import LaunchPad
 
 MAX_FAILURES = 3
+
+log = logging.getLogger(__name__)
 
 
 def advance(store: Store, launchpad: "LaunchPad", campaign_id: str) -> list[str]:
@@ -39,6 +43,12 @@ def advance(store: Store, launchpad: "LaunchPad", campaign_id: str) -> list[str]
     campaign = campaigns.get_campaign(store, campaign_id)
     if campaign.state != "running":
         return []
+    with logs.place(campaign=campaign.name, campaign_id=campaign_id, chain=None, round=None, job="plan"):
+        return _plan(store, launchpad, campaign)
+
+
+def _plan(store: Store, launchpad: "LaunchPad", campaign: CampaignDocument) -> list[str]:
+    campaign_id = campaign.campaign_id
     config = CampaignConfig.model_validate(campaign.config)
     open_rounds = [
         round_
@@ -47,7 +57,10 @@ def advance(store: Store, launchpad: "LaunchPad", campaign_id: str) -> list[str]
     ]
     if not open_rounds:
         campaigns.set_state(store, campaign_id, "running", "finished")
-    marks = [_ensure_workflow(store, launchpad, round_, config) for round_ in open_rounds]
+    marks = []
+    for round_ in open_rounds:
+        with logs.place(chain=round_.chain, round=round_.k):
+            marks.append(_ensure_workflow(store, launchpad, round_, config))
     return [mark for mark in marks if mark]
 
 
@@ -84,6 +97,11 @@ def _ensure_workflow(
     except Superseded:  # somebody else has planned it anew, or it was closed a moment ago
         return ""
     _archive(launchpad, workflow["nodes"])
+    log.log(
+        logging.INFO if verdict.health is Health.STOPPED else logging.WARNING,
+        "round taken back: %s",
+        verdict.reason or "a job was asked to stop",
+    )
     # Counted on, never reset: a campaign that is started again has as many attempts as before.
     if failed and (round_.failures + 1) % MAX_FAILURES == 0:
         reason = f"chain {round_.chain}, round {round_.k}: {verdict.reason}"
@@ -100,6 +118,7 @@ def _add_workflow(launchpad: "LaunchPad", key: RoundKey, epoch: int, config: Cam
         if UNIQUE not in str(error):
             raise
         return ""  # somebody else was first
+    log.info("round planned%s", f" anew, for the {epoch + 1}. time" if epoch else "")
     return workflow_mark(key, epoch)
 
 

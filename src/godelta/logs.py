@@ -80,13 +80,13 @@ class Line:
     event: Event | None = None
 
     @classmethod
-    def of_record(cls, record: logging.LogRecord, where: Place) -> Self:
-        """What `logging` has to say, at a place."""
+    def of_record(cls, record: logging.LogRecord) -> Self:
+        """What `logging` hands to a handler, at the place of the running thread."""
         trace = logging.Formatter().formatException(record.exc_info) if record.exc_info else None
         return cls(
             time=datetime.fromtimestamp(record.created, UTC),
             level=record.levelname,
-            place=where,
+            place=_place.get(),
             host=socket.gethostname(),
             pid=os.getpid(),
             logger=record.name,
@@ -152,7 +152,7 @@ class LogFolder(logging.Handler):
         if record.levelno < logging.WARNING and record.name.partition(".")[0] != ROOT:
             return
         try:
-            text = Line.of_record(record, _place.get()).to_json()
+            text = Line.of_record(record).to_json()
         except Exception:  # noqa: BLE001 - a message that does not fit its arguments
             self.handleError(record)
             return

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from godelta.cli.console import console, print_json, table
+from godelta.cli.workspace import open_existing
 from godelta.errors import InputError
 from godelta.store import campaigns, evaluations, structures
 from godelta.store.database import Raw, Store
-from godelta.store.workspace import Workspace
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def show_best(name: str, folder: Path | None, *, count: int, export: Path | None, output: str) -> None:
     """Print a campaign's lowest structures, and write them to a file where asked to."""
-    store = Workspace.existing(folder).connect(start=True)
+    store = open_existing(folder).connect(start=True)
     document = campaigns.get_campaign(store, name)
     rows = structures.best(store, document.campaign_id, document.reference_hash, count)
     if export is not None:

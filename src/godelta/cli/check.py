@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rich.markup import escape
 
+from godelta import logs
 from godelta.campaign import CampaignConfig
 from godelta.campaign_file import read_campaign
 from godelta.cli.console import console
@@ -15,6 +16,7 @@ from godelta.store.workspace import Workspace
 def check_everything(folder: Path | None, campaign: Path | None) -> int:
     """Check the workspace, and a campaign file if one is given; 0 if all is well, else 1."""
     workspace = Workspace.find(folder)
+    logs.take_over(workspace.logs)
     checks: list[tuple[str, Callable[[], str]]] = [
         ("workspace", lambda: _workspace(workspace)),
         ("database server", _mongod),

@@ -2,15 +2,16 @@
 
 from pathlib import Path
 
+from godelta import logs
 from godelta.cli.console import console
+from godelta.cli.workspace import open_or_make
 from godelta.store.mongod import PrivateMongod
 from godelta.store.workspace import Workspace
 
 
 def start(folder: Path | None) -> None:
     """Start the server, or find it running."""
-    workspace = Workspace.find(folder)
-    workspace.prepare()
+    workspace = open_or_make(folder)
     PrivateMongod(workspace.folder).start()
     show(folder)
 
@@ -18,6 +19,7 @@ def start(folder: Path | None) -> None:
 def stop(folder: Path | None) -> None:
     """Stop the server."""
     workspace = Workspace.find(folder)
+    logs.take_over(workspace.logs)
     PrivateMongod(workspace.folder).stop()
     console.print(f"The database of {workspace.folder} is stopped.")
 

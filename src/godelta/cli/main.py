@@ -125,6 +125,24 @@ def query(
     show_query(options, workspace, export=export, output=output)
 
 
+@app.command("logs")
+def show_logs(
+    campaign: Annotated[str | None, typer.Argument(help="Name of a campaign [default: all lines]")] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on until the campaign ends, or Ctrl-C")
+    ] = False,
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"], typer.Option(help="Leave out what matters less")
+    ] = "info",
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many of the last lines")] = 100,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Show what a campaign's processes did, in local time. Needs no database."""
+    from godelta.cli.logs import print_logs
+
+    raise typer.Exit(print_logs(campaign, workspace, follow=follow, level=level, lines=lines))
+
+
 @app.command()
 def schema() -> None:
     """Print the JSON schema of a campaign file."""

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from godelta.cli.best import as_row, evaluated_atoms, export_structures
 from godelta.cli.console import console, print_json, table
+from godelta.cli.workspace import open_existing
 from godelta.errors import InputError
 from godelta.store import structures
-from godelta.store.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class QueryOptions:
 
 def show_query(options: QueryOptions, folder: Path | None, *, export: Path | None, output: str) -> None:
     """Print evaluated structures of all campaigns, lowest energy per atom first."""
-    store = Workspace.existing(folder).connect(start=True)
+    store = open_existing(folder).connect(start=True)
     rows = structures.query(
         store,
         formula=options.formula,

@@ -1,6 +1,7 @@
 """`godelta run`: a private database, local workers, live progress, results."""
 
 import contextlib
+import logging
 import signal
 import time
 from collections.abc import Iterator
@@ -9,9 +10,12 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
+from godelta import logs
 from godelta.campaign import CampaignConfig
 from godelta.campaign_file import read_campaign
 from godelta.cli.console import console
+from godelta.cli.workspace import open_or_make
+from godelta.errors import GodeltaError
 from godelta.store import campaigns
 from godelta.store.database import Store
 from godelta.store.progress import Progress, snapshot
@@ -25,11 +29,18 @@ if TYPE_CHECKING:
 REFRESH_S = 0.5
 TEND_EVERY_S = 2.0
 
+log = logging.getLogger(__name__)
+
 
 def run_campaign(path: Path, folder: Path | None, *, workers: int | None, plain: bool) -> int:
     """Run a campaign to its end, or until Ctrl-C; the exit code."""
     try:
-        return _run(path, folder, workers=workers, plain=plain)
+        config = read_campaign(path)
+        # Batch systems and `kill` end it like Ctrl-C.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        workspace = open_or_make(folder)
+        with logs.place(campaign=config.name, job="run"), _errors_logged():
+            return _run(workspace, config, path, workers=workers, plain=plain)
     except KeyboardInterrupt:
         console.print(
             f"Stopped; nothing is lost. [bold]godelta run {path}[/] goes on where this one left off."
@@ -37,11 +48,9 @@ def run_campaign(path: Path, folder: Path | None, *, workers: int | None, plain:
         return 130
 
 
-def _run(path: Path, folder: Path | None, *, workers: int | None, plain: bool) -> int:
-    config = read_campaign(path)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # batch systems and `kill` end it like Ctrl-C
-    workspace = Workspace.find(folder)
-    workspace.prepare()
+def _run(
+    workspace: Workspace, config: CampaignConfig, path: Path, *, workers: int | None, plain: bool
+) -> int:
     with console.status("Starting the database"):
         configure_engines(workspace, start=True)
         store = workspace.connect()
@@ -109,6 +118,21 @@ def _advance(store: Store, launchpad: "LaunchPad", campaign_id: str) -> None:
     from godelta.workflows.planner import advance
 
     advance(store, launchpad, campaign_id)
+
+
+@contextlib.contextmanager
+def _errors_logged() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        log.info("stopped by Ctrl-C or SIGTERM")
+        raise
+    except GodeltaError as error:
+        log.error("%s", error)
+        raise
+    except Exception as error:
+        log.exception("ended by an error: %s", error)
+        raise
 
 
 @contextlib.contextmanager

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from godelta.cli.console import console, print_json, table
+from godelta.cli.workspace import open_existing
 from godelta.store import campaigns
 from godelta.store.progress import Progress, snapshot
-from godelta.store.workspace import Workspace
 
 
 def show_status(name: str | None, folder: Path | None, output: str) -> None:
     """Print how far one campaign, or every one, is."""
-    store = Workspace.existing(folder).connect(start=True)
+    store = open_existing(folder).connect(start=True)
     found = campaigns.list_campaigns(store) if name is None else [campaigns.get_campaign(store, name)]
     progresses = [snapshot(store, document.campaign_id) for document in found]
     if output == "json":

@@ -1,13 +1,16 @@
 """`godelta worker`."""
 
 import logging
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from godelta import logs
+from godelta.cli.logs import Terminal
+from godelta.cli.workspace import open_or_make
 from godelta.store import campaigns
-from godelta.store.workspace import Workspace
 from godelta.workflows.worker import WorkerOptions, work
+
+log = logging.getLogger(__name__)
 
 
 def run_worker(
@@ -18,15 +21,18 @@ def run_worker(
     parent: int | None,
 ) -> None:
     """Take jobs until told to stop."""
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    for noisy in ("launchpad", "rocket.launcher", "jobflow"):
-        logging.getLogger(noisy).propagate = False  # FireWorks resets their levels again and again
-    workspace = Workspace.find(folder)
-    workspace.prepare()
-    campaign_id = None
+    workspace = open_or_make(folder)
+    if parent is None:  # started by hand: somebody looks
+        logging.getLogger(logs.ROOT).addHandler(Terminal(logging.INFO))
+    name = campaign_id = None
     if campaign is not None:
-        campaign_id = campaigns.get_campaign(workspace.connect(start=True), campaign).campaign_id
-    done = work(workspace, WorkerOptions(tuple(category), campaign_id, idle, parent))
-    logging.getLogger("godelta").info("done: %d jobs", done)
+        document = campaigns.get_campaign(workspace.connect(start=True), campaign)
+        name, campaign_id = document.name, document.campaign_id
+    with logs.place(campaign=name, campaign_id=campaign_id, job="worker"):
+        log.info("begins; takes %s", ", ".join(category) or "every job")
+        try:
+            done = work(workspace, WorkerOptions(tuple(category), campaign_id, idle, parent))
+        except Exception as error:
+            log.exception("ended by an error: %s", error)
+            raise
+        log.info("ends; jobs done: %d", done)

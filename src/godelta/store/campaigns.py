@@ -1,5 +1,6 @@
 """Campaigns: created once per name, their state, and a budget that is never overspent."""
 
+import logging
 import secrets
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
@@ -7,10 +8,13 @@ from typing import Any
 from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
+from godelta import logs
 from godelta.errors import GodeltaError, InputError
 from godelta.store.blobs import delete_blob, read_blob, save_blob
 from godelta.store.database import Raw, Store
 from godelta.store.documents import CampaignDocument, CampaignState
+
+log = logging.getLogger(__name__)
 
 
 def create_campaign(  # noqa: PLR0913 - the parts of one document
@@ -143,7 +147,20 @@ def set_state(
     result = store.campaigns.update_one(
         {"campaign_id": campaign_id, "state": {"$in": allowed}}, [{"$set": update}]
     )
+    if result.matched_count == 1:
+        _tell_state(store, campaign_id, new, reason)
     return result.matched_count == 1
+
+
+def _tell_state(store: Store, campaign_id: str, state: CampaignState, reason: str | None) -> None:
+    raw = store.campaigns.find_one({"campaign_id": campaign_id}, {"name": 1})
+    name = raw["name"] if raw else None
+    event = logs.event("begins" if state == "running" else "ends")
+    with logs.place(campaign=name, campaign_id=campaign_id):
+        if state == "failed":
+            log.error("the campaign failed: %s", reason, extra=event)
+        else:
+            log.info("the campaign is %s", state, extra=event)
 
 
 def add_time(store: Store, campaign_id: str, *, elapsed_s: float = 0.0, worker_s: float = 0.0) -> None:
