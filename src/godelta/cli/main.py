@@ -127,7 +127,7 @@ def query(
 
 @app.command("logs")
 def show_logs(
-    campaign: Annotated[str | None, typer.Argument(help="Name of a campaign [default: all lines]")] = None,
+    campaign: Annotated[str | None, typer.Argument(help="Name of a campaign; none: every line")] = None,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Go on until the campaign ends, or Ctrl-C")
     ] = False,
