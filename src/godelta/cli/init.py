@@ -14,6 +14,7 @@ SETTINGS_TEXT = """\
 # database:
 #   uri: mongodb://user:password@host:27017/?authSource=admin
 #   name: godelta
+#   idle_minutes: 30  # the private server stops itself after so long without a client; 0: never
 """
 
 

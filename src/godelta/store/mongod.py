@@ -9,8 +9,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,11 @@ from pymongo import MongoClient
 from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
 
 from godelta.errors import GodeltaError
+from godelta.store.keeper import count_clients, ensure_keeper, note_use
+from godelta.store.mongodlog import explain_end, log_tail
 from godelta.store.serverfile import (
     ServerRecord,
     file_lock,
-    log_tail,
     network_file_system,
     wait_for_end,
     write_private,
@@ -36,6 +37,7 @@ START_SECONDS = 600.0  # recovery after an unclean shutdown takes long on slow d
 PRIMARY_SECONDS = 120.0
 STOP_SECONDS = 30.0
 LOG_BYTES = 20_000_000
+IDLE_MINUTES = 30.0
 
 _UNAUTHORIZED, _AUTHENTICATION_FAILED, _ALREADY_INITIALIZED, _USER_EXISTS = 13, 18, 23, 51003
 # NotYetInitialized, ConfigurationInProgress, InterruptedDueToReplStateChange
@@ -95,16 +97,21 @@ class PrivateMongod:
     ----------
     workspace
         The directory whose `.godelta/db` holds data, log, password and the server's record.
+    idle_minutes
+        The server stops by itself after so many minutes without a client; 0 or None: never.
     """
 
-    def __init__(self, workspace: Path) -> None:
-        self.home = workspace.resolve() / ".godelta" / "db"
+    def __init__(self, workspace: Path, idle_minutes: float | None = IDLE_MINUTES) -> None:
+        self.workspace = workspace.resolve()
+        self.idle_seconds = idle_minutes * 60 if idle_minutes else None
+        self.home = self.workspace / ".godelta" / "db"
         self.data = self.home / "data"
         self.log = self.home / "mongod.log"
         self.record_file = self.home / "server.json"
         self._pid_file = self.home / "mongod.pid"
         self._password_file = self.home / "password"
         self._key_file = self.home / "keyfile"
+        self._first_start = self.home / "first-start"  # there until the data have been usable once
 
     def start(self) -> str:
         """Start the server unless it runs already, and return its URI.
@@ -112,7 +119,8 @@ class PrivateMongod:
         Raises
         ------
         GodeltaError
-            Where it runs on another host, the disk is a network file system, or it does not start.
+            Where it runs on another host, the disk is a network file system, full or read-only, or it
+            does not start.
         """
         kind = network_file_system(self.home)
         if kind:
@@ -121,24 +129,53 @@ class PrivateMongod:
                 where=str(self.home),
                 mend="use a workspace on a local disk, or a MongoDB server of your cluster",
             )
-        self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with file_lock(self.home / "lock", START_SECONDS):
-            if self._running_pid() is None:
-                self._launch()
-            self._prepare()
-            return self.uri()
+        with self._writable():
+            self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with file_lock(self.home / "lock", START_SECONDS):
+                running = self._running()
+                if running is None:
+                    self._launch()
+                else:
+                    running.write(self.record_file)  # it may have been found by mongod's own pid file
+                self._prepare()
+                self._first_start.unlink(missing_ok=True)
+                note_use(self.home, self.idle_seconds)
+                if self.idle_seconds is not None:
+                    ensure_keeper(self.workspace, self.home)
+                return self.uri()
 
-    def stop(self) -> None:
-        """Shut the server down cleanly and wait for its end; nothing to do where none runs."""
+    def stop(self, only_if: Callable[[], bool] = lambda: True) -> bool:
+        """Shut the server down cleanly and wait for its end; nothing to do where none runs.
+
+        Parameters
+        ----------
+        only_if
+            Asked once nobody else can start or stop the server: whether it shall still be stopped.
+
+        Returns
+        -------
+        bool
+            Whether it was to be stopped.
+        """
         if not self.home.is_dir():
-            return
-        with file_lock(self.home / "lock", START_SECONDS):
-            pid = self._running_pid()
-            if pid is not None:
-                self._shut_down(pid)
+            return True
+        with self._writable(), file_lock(self.home / "lock", START_SECONDS):
+            running = self._running()
+            if not only_if():
+                return False
+            if running is not None and running.pid is not None:
+                self._shut_down(running.pid)
             record = ServerRecord.read(self.record_file)
             if record is not None:
                 record.stopped().write(self.record_file)
+            return True
+
+    def clients(self) -> int:
+        """How many connections other processes and this one have to the server."""
+        record = ServerRecord.read(self.record_file)
+        if record is None or record.pid is None or not record.is_alive(self.data):
+            return 0
+        return count_clients(record.pid, record.port)
 
     def status(self) -> MongodStatus:
         """The state of the server as seen from this host."""
@@ -147,8 +184,16 @@ class PrivateMongod:
             return MongodStatus(False, None, None, None, self.data, self.log)
         if not record.is_here:
             return MongodStatus(record.started, None, record.port, record.host, self.data, self.log)
-        pid = self._running_pid()
+        running = self._running()
+        pid = running.pid if running else None
         return MongodStatus(pid is not None, pid, record.port, record.host, self.data, self.log)
+
+    def crash(self) -> GodeltaError | None:
+        """Why the server ended without having been stopped; None where it runs or was stopped."""
+        record = ServerRecord.read(self.record_file)
+        if record is None or not (record.is_here and record.started) or self.status().running:
+            return None
+        return self._explained("the server was killed; its last words")
 
     def uri(self) -> str:
         """The connection string of a server that has been started, with its password.
@@ -159,17 +204,53 @@ class PrivateMongod:
             Where the workspace has no private database yet.
         """
         record = ServerRecord.read(self.record_file)
-        if record is None or not self._password_file.exists():
+        if record is None:
             raise GodeltaError(
                 "this workspace has no private database yet",
                 where=str(self.home),
                 mend="start it with: godelta db start",
             )
+        if not self._password_file.exists():
+            raise self._no_password()
         password = self._password_file.read_text().strip()
         return f"mongodb://{USER}:{password}@{HOST}:{record.port}/?authSource=admin&directConnection=true"
 
-    def _running_pid(self) -> int | None:
-        """The pid of our server on this host, None where none runs; refuses that of another host."""
+    def _explained(self, otherwise: str) -> GodeltaError:
+        return explain_end(self.home, self.log, otherwise)
+
+    def _silent_end(self, binary: Path, code: int) -> GodeltaError:
+        """It ended before it could open its log: what it printed must do."""
+        printed = (self.home / "start.log").read_text(errors="replace").strip()[-2000:]
+        return GodeltaError(
+            f"{binary} did not start (exit code {code}):\n{printed or '(it printed nothing)'}",
+            where=str(self.home),
+            mend="is there space on the disk, and is this a mongod for this system? GODELTA_MONGOD names "
+            "another one",
+        )
+
+    def _no_password(self) -> GodeltaError:
+        return GodeltaError(
+            "the database's password is missing",
+            where=str(self._password_file),
+            mend="bring the file back that belongs to the data; without it nobody can read them. To begin "
+            f"anew, stop the server and move {self.home} away; then: godelta db restore FILE, if you have "
+            "a backup",
+        )
+
+    @contextmanager
+    def _writable(self) -> Iterator[None]:
+        """Say what is wrong with the disk."""
+        try:
+            yield
+        except OSError as error:
+            raise GodeltaError(
+                f"the private database cannot be written: {error.strerror or error}",
+                where=str(error.filename or self.home),
+                mend="make space on the disk, or get the rights to write there",
+            ) from error
+
+    def _running(self) -> ServerRecord | None:
+        """Our server on this host, None where none runs; refuses that of another host."""
         record = ServerRecord.read(self.record_file)
         if record is None:
             return None
@@ -183,18 +264,28 @@ class PrivateMongod:
                 f"delete {self.record_file}",
             )
         if record.is_alive(self.data):
-            return record.pid
+            return record
         # A start that was killed before it could note the pid leaves only mongod's own pid file.
-        text = self._pid_file.read_text().strip() if self._pid_file.exists() else ""
-        if text.isdigit():
-            adopted = ServerRecord.of_process(record.port, int(text))
+        noted = self._noted_pid()
+        if noted is not None:
+            adopted = ServerRecord.of_process(record.port, noted)
             if adopted is not None and adopted.is_alive(self.data):
-                adopted.write(self.record_file)
-                return adopted.pid
+                return adopted
         return None
 
+    def _noted_pid(self) -> int | None:
+        text = self._pid_file.read_text().strip() if self._pid_file.exists() else ""
+        return int(text) if text.isdigit() else None
+
     def _launch(self) -> None:
-        self.data.mkdir(mode=0o700, exist_ok=True)
+        if self._first_start.exists():
+            # The very first start did not succeed: nobody has ever written to what it left behind.
+            shutil.rmtree(self.data, ignore_errors=True)
+        if not self.data.exists():
+            self._first_start.touch()
+            self.data.mkdir(mode=0o700)
+        if (self.data / "WiredTiger").exists() and not self._password_file.exists():
+            raise self._no_password()
         for secret in (self._password_file, self._key_file):
             if not secret.exists():
                 write_private(secret, secrets.token_hex(24))
@@ -207,19 +298,21 @@ class PrivateMongod:
             # Host and port are noted first: a kill during the start then leaves a usable record.
             ServerRecord.starting(port).write(self.record_file)
             self._pid_file.unlink(missing_ok=True)
+            logged = self.log.stat().st_size if self.log.exists() else 0
             code = self._run(binary, port)
             if code == 0:
                 break
+            if not self.log.exists() or self.log.stat().st_size == logged:
+                raise self._silent_end(binary, code)
             if "Address already in use" not in log_tail(self.log):
-                raise GodeltaError(
-                    f"mongod did not start (exit code {code}):\n{log_tail(self.log)}", where=str(self.log)
-                )
+                raise self._explained(f"mongod did not start (exit code {code})")
             port = _free_port(None)
         else:
             raise GodeltaError("no free port found for the private database", where=str(self.log))
-        record = ServerRecord.of_process(port, int(self._pid_file.read_text()))
+        noted = self._noted_pid()
+        record = None if noted is None else ServerRecord.of_process(port, noted)
         if record is None:
-            raise GodeltaError(f"mongod ended at once:\n{log_tail(self.log)}", where=str(self.log))
+            raise self._explained("mongod ended at once")
         record.write(self.record_file)
 
     def _run(self, binary: Path, port: int) -> int:
@@ -257,9 +350,7 @@ class PrivateMongod:
             with _client(f"mongodb://{member}/?directConnection=true") as client:
                 self._create_user(client, member)
         except (PyMongoError, TimeoutError) as error:
-            raise GodeltaError(
-                f"the private database does not answer: {error}\n{log_tail(self.log)}", where=str(self.log)
-            ) from error
+            raise self._explained(f"the private database does not answer: {error}") from error
 
     def _create_user(self, client: MongoClient[dict[str, Any]], member: str) -> None:
         """First start: without any user, loopback may initiate the set and create the first one."""
@@ -287,7 +378,8 @@ class PrivateMongod:
             pass
         if wait_for_end(pid, STOP_SECONDS):
             return
-        os.kill(pid, signal.SIGTERM)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
         if not wait_for_end(pid, STOP_SECONDS):
             raise GodeltaError(f"mongod (pid {pid}) did not stop:\n{log_tail(self.log)}", where=str(self.log))
 

@@ -62,7 +62,9 @@ class ServerRecord:
             Where the file is damaged.
         """
         try:
-            return cls(**json.loads(path.read_text()))
+            record = cls(**json.loads(path.read_text()))
+            record._check()
+            return record
         except FileNotFoundError:
             return None
         except (ValueError, TypeError) as error:
@@ -71,6 +73,13 @@ class ServerRecord:
                 where=str(path),
                 mend="make sure that no mongod of this workspace runs on any host, then delete the file",
             ) from error
+
+    def _check(self) -> None:
+        kinds = {"port": int, "host": str, "boot_id": str, "started": bool}
+        right = all(isinstance(getattr(self, name), kind) for name, kind in kinds.items())
+        optional = isinstance(self.pid, int | None) and isinstance(self.born, int | float | None)
+        if not (right and optional and 0 < self.port < 65_536):
+            raise ValueError("a value of the wrong kind")
 
     def write(self, path: Path) -> None:
         """Replace the record on disk atomically."""
@@ -133,11 +142,15 @@ def write_private(path: Path, text: str) -> None:
     """Write a file that only its owner can read, completely or not at all."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(path)
+    try:
+        with os.fdopen(descriptor, "w") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 @contextmanager
@@ -174,25 +187,3 @@ def network_file_system(path: Path) -> str | None:
         if real.is_relative_to(mount) and len(mount.parts) >= len(best.parts):
             best, kind = mount, partition.fstype
     return kind if any(name in kind.lower() for name in _NETWORK) else None
-
-
-def log_tail(path: Path, lines: int = 8) -> str:
-    """The last messages of a mongod log, errors first choice, as plain text."""
-    if not path.exists():
-        return "(no log was written)"
-    with path.open("rb") as stream:
-        stream.seek(max(0, path.stat().st_size - 100_000))
-        raw = stream.read().decode(errors="replace").splitlines()
-    # Only the latest run matters; mongod appends.
-    starts = [i for i, line in enumerate(raw) if "***** SERVER RESTARTED *****" in line]
-    entries = [_log_entry(line) for line in raw[starts[-1] if starts else 0 :]]
-    severe = [text for severity, text in entries if severity in "EF"]
-    return "\n".join((severe or [text for _, text in entries])[-lines:])
-
-
-def _log_entry(line: str) -> tuple[str, str]:
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        return "I", line
-    return entry.get("s", "I"), f"{entry.get('msg', '')} {json.dumps(entry.get('attr', {}))[:400]}"
