@@ -14,6 +14,7 @@ from godelta.campaign import CampaignConfig
 from godelta.makers.session import current_session
 from godelta.store import campaigns, rounds
 from godelta.store.documents import RoundKey
+from godelta.workflows.outcome import end_state
 from godelta.workflows.round import RoundFlowMaker
 
 
@@ -69,7 +70,8 @@ def continue_chain(
     settings = CampaignConfig.model_validate(campaigns.get_campaign(session.store, campaign_id).config)
     flow = _next_round(campaign_id, chain, settings, round_maker)
     if flow is None and _all_closed(campaign_id):
-        campaigns.set_state(session.store, campaign_id, "running", "finished")
+        state, reason = end_state(session.store, campaigns.get_campaign(session.store, campaign_id))
+        campaigns.set_state(session.store, campaign_id, "running", state, reason=reason)
     output = {"campaign_id": campaign_id, "ended": flow is None}
     return Response(output=output) if flow is None else Response(output=output, addition=flow)
 

@@ -19,6 +19,7 @@ from godelta.store.database import Store, Superseded
 from godelta.store.documents import CampaignDocument, RoundDocument, RoundKey
 from godelta.workflows.health import Health, judge
 from godelta.workflows.launchpad import ROUND_METADATA, UNIQUE
+from godelta.workflows.outcome import end_state, hopeless
 from godelta.workflows.round import CAMPAIGN_FIELD, round_workflow, workflow_mark
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ def advance(store: Store, launchpad: "LaunchPad", campaign_id: str) -> list[str]
     """Plan every round that can start now, and finish the campaign when none is left.
 
     A round whose workflow cannot go on by itself is planned anew; what it has saved (walkers, selection,
-    evaluations) is kept. After `MAX_FAILURES` errors in one round the campaign is failed.
+    evaluations) is kept. After `MAX_FAILURES` errors in one round the campaign is failed, as it is when
+    nothing could be evaluated, or every evaluation of late failed alike.
 
     Returns
     -------
@@ -56,7 +58,11 @@ def _plan(store: Store, launchpad: "LaunchPad", campaign: CampaignDocument) -> l
         if (round_ := open_round(store, campaign_id, chain, config)) is not None
     ]
     if not open_rounds:
-        campaigns.set_state(store, campaign_id, "running", "finished")
+        state, reason = end_state(store, campaign)
+        campaigns.set_state(store, campaign_id, "running", state, reason=reason)
+    elif (reason := hopeless(store, campaign)) is not None:
+        campaigns.set_state(store, campaign_id, "running", "failed", reason=reason)
+        return []
     marks = []
     for round_ in open_rounds:
         with logs.place(chain=round_.chain, round=round_.k):

@@ -82,7 +82,9 @@ def test_the_end_by_rounds_and_by_budget(start, opened, launchpad):
             campaigns.reserve_evaluation(opened, campaign_id, 1, "x")
             campaigns.settle_evaluation(opened, campaign_id, "x")
         assert advance(opened, launchpad, campaign_id) == []
-        assert campaigns.get_campaign(opened, campaign_id).state == "finished"
+        ended = campaigns.get_campaign(opened, campaign_id)
+        assert ended.state == "failed"  # as not one structure was selected
+        assert "no structure to evaluate" in ended.reason
 
 
 @pytest.mark.parametrize("collection", ["workflows", "fireworks", "launches", "fw_id_assigner", "all"])

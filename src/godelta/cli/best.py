@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.markup import escape
+
 from godelta.cli.console import console, print_json, table
 from godelta.cli.workspace import open_existing
 from godelta.errors import InputError
@@ -26,6 +28,8 @@ def show_best(name: str, folder: Path | None, *, count: int, export: Path | None
         print_best(rows)
     else:
         console.print(f"{name} has no evaluated structure yet.")
+        if document.state == "failed":
+            console.print(f"[red]It failed:[/] {escape(document.reason or 'no reason is known')}")
     if export is not None and output == "table":
         console.print(f"{len(rows)} structures written to {export}")
 

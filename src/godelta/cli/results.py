@@ -3,6 +3,8 @@
 import math
 from pathlib import Path
 
+from rich.markup import escape
+
 from godelta.arrays import FloatArray
 from godelta.cli.best import print_best
 from godelta.cli.console import console
@@ -31,7 +33,7 @@ def print_results(workspace: Workspace, store: Store, campaign_id: str) -> int:
     for path in _plot(workspace, store, campaign_id, reference, progress.name):
         console.print(f"plot: {path}")
     if progress.state == "failed":
-        console.print(f"[red]The campaign failed:[/] {progress.reason}")
+        console.print(f"[red]The campaign failed:[/] {escape(progress.reason or 'no reason is known')}")
         return 1
     if rows:
         console.print(f"\nMore: godelta best {progress.name} -n 10 --export best.extxyz; godelta status")

@@ -4,6 +4,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
+
 from godelta.cli.console import console, print_json, table
 from godelta.cli.workspace import open_existing
 from godelta.store import campaigns
@@ -36,6 +38,11 @@ def show_status(name: str | None, folder: Path | None, output: str) -> None:
             f"{progress.elapsed_s:.0f}",
         )
     console.print(shown)
+    for progress in progresses:
+        if progress.state == "failed":
+            console.print(
+                f"[red]{progress.name} failed:[/] {escape(progress.reason or 'no reason is known')}"
+            )
 
 
 def as_row(progress: Progress) -> dict[str, Any]:

@@ -266,6 +266,13 @@ def failed_hashes(store: Store, campaign_id: str, reference_hash: str) -> dict[s
     }
 
 
+def evaluated(store: Store, structure_hashes: Sequence[str], reference_hash: str) -> list[EvaluationDocument]:
+    """The evaluations of these structures that have ended, well or badly."""
+    query = {"structure_hash": {"$in": list(structure_hashes)}, "reference_hash": reference_hash}
+    cursor = store.evaluations.find({**query, "state": {"$ne": "pending"}})
+    return [EvaluationDocument.from_mongo(raw) for raw in cursor]
+
+
 def count_done(store: Store, structure_hashes: Sequence[str], reference_hash: str) -> int:
     """How many of these structures (each once) have been evaluated, well or badly."""
     query = {"structure_hash": {"$in": list(structure_hashes)}, "reference_hash": reference_hash}

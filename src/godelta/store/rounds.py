@@ -1,6 +1,7 @@
 """Rounds and their state changes: every write is a compare-and-set on epoch and state."""
 
 from collections.abc import Collection, Mapping
+from datetime import datetime
 from typing import Any, get_args
 
 from bson import ObjectId
@@ -56,6 +57,13 @@ def rounds_of(store: Store, campaign_id: str, chain: int | None = None) -> list[
     """The rounds of a campaign, or of one chain, in the order of chain and k."""
     query: Raw = {"campaign_id": campaign_id} | ({} if chain is None else {"chain": chain})
     cursor = store.rounds.find(query).sort([("chain", 1), ("k", 1)])
+    return [RoundDocument.from_mongo(raw) for raw in cursor]
+
+
+def closed_since(store: Store, campaign_id: str, time: datetime, limit: int) -> list[RoundDocument]:
+    """The latest rounds, of all chains, that were closed after a time (UTC); the newest first."""
+    query = {"campaign_id": campaign_id, "state": "closed", "changed_at": {"$gt": time}}
+    cursor = store.rounds.find(query).sort("changed_at", -1).limit(limit)
     return [RoundDocument.from_mongo(raw) for raw in cursor]
 
 
