@@ -11,6 +11,7 @@ from typing import Self
 
 from pymongo.errors import PyMongoError
 
+from godelta import logs
 from godelta.store import evaluations, workers
 from godelta.store.database import Store, Superseded
 from godelta.store.evaluations import Claim
@@ -80,7 +81,9 @@ class Heartbeat:
 
     def _begin(self) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+            with logs.place(chain=None, round=None, job="heartbeat"):
+                run = logs.carried(self._run)
+            self._thread = threading.Thread(target=run, name="heartbeat", daemon=True)
             self._thread.start()
 
     def _run(self) -> None:

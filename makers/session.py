@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 from ase import Atoms
 
+from godelta import logs
 from godelta.campaign import CampaignConfig
 from godelta.delta.model import Correction, DeltaModel
 from godelta.foundation import Foundation, Potential, PotentialBatch
@@ -132,6 +133,7 @@ def current_session() -> Session:
     """The process's session; opened from $GODELTA_WORKSPACE where none was set, as under `rlaunch`."""
     if _current is None:
         workspace = Workspace.find()
+        logs.write_to(workspace.logs)
         use_session(Session(workspace, workspace.connect()))
     assert _current is not None
     return _current

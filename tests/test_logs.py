@@ -1,6 +1,5 @@
 """The log of a workspace: what a line holds, and that none is lost or torn."""
 
-import contextvars
 import json
 import logging
 import os
@@ -92,9 +91,8 @@ def test_places_of_threads_do_not_mix(folder):
 
     threads = [threading.Thread(target=work, args=(name,)) for name in "ab"]
     with place(campaign="mine"):
-        handed_on = contextvars.copy_context()
         threads += [
-            threading.Thread(target=handed_on.run, args=(log.info, "handed on")),
+            threading.Thread(target=logs.carried(lambda: log.info("handed on"))),
             threading.Thread(target=log.info, args=("alone",)),
         ]
         for thread in threads:

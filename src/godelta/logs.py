@@ -10,6 +10,7 @@ is said around the work, by `place`.
 """
 
 import contextlib
+import contextvars
 import heapq
 import json
 import logging
@@ -17,9 +18,9 @@ import os
 import re
 import socket
 from collections.abc import Callable, Iterator
-from contextvars import ContextVar
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -44,14 +45,14 @@ class Place:
     job: str | None = None
 
 
-_place: ContextVar[Place] = ContextVar("place", default=Place())  # noqa: B039 - it is frozen
+_place: contextvars.ContextVar[Place] = contextvars.ContextVar("place", default=Place())  # noqa: B039 - it is frozen
 
 
 @contextlib.contextmanager
 def place(**changes: str | int | None) -> Iterator[Place]:
     """Say what the lines written within belong to; what is not named stays as it is around.
 
-    A thread starts without a place: run its function with `contextvars.copy_context().run` to hand it on.
+    A thread starts without a place, unless its function is `carried`.
 
     Parameters
     ----------
@@ -63,6 +64,11 @@ def place(**changes: str | int | None) -> Iterator[Place]:
         yield _place.get()
     finally:
         _place.reset(token)
+
+
+def carried(function: Callable[[], None]) -> Callable[[], None]:
+    """The function as it runs in another thread, at the place where this one is now."""
+    return partial(contextvars.copy_context().run, function)
 
 
 @dataclass(frozen=True, slots=True)

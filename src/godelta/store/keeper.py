@@ -20,6 +20,7 @@ from typing import IO
 
 import psutil
 
+from godelta import logs
 from godelta.errors import GodeltaError
 from godelta.store.serverfile import ServerRecord, file_lock, write_private
 
@@ -172,6 +173,7 @@ def main(workspace: Path) -> None:
     if os.fork():
         os._exit(0)
     os.chdir("/")
+    logs.write_to(workspace / ".godelta" / "logs")
     try:
         keep(workspace, lock)
     except (FileNotFoundError, GodeltaError) as error:  # the workspace is gone, or unreadable

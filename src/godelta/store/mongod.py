@@ -1,6 +1,7 @@
 """The private MongoDB server of a workspace: found, started and stopped by godelta itself."""
 
 import importlib.util
+import logging
 import os
 import secrets
 import shutil
@@ -42,6 +43,8 @@ IDLE_MINUTES = 30.0
 _UNAUTHORIZED, _AUTHENTICATION_FAILED, _ALREADY_INITIALIZED, _USER_EXISTS = 13, 18, 23, 51003
 # NotYetInitialized, ConfigurationInProgress, InterruptedDueToReplStateChange
 _STILL_STARTING = frozenset({94, 109, 11602})
+
+log = logging.getLogger(__name__)
 
 
 def find_mongod() -> Path:
@@ -165,6 +168,7 @@ class PrivateMongod:
                 return False
             if running is not None and running.pid is not None:
                 self._shut_down(running.pid)
+                log.info("database server stopped: pid %s", running.pid)
             record = ServerRecord.read(self.record_file)
             if record is not None:
                 record.stopped().write(self.record_file)
@@ -314,6 +318,7 @@ class PrivateMongod:
         if record is None:
             raise self._explained("mongod ended at once")
         record.write(self.record_file)
+        log.info("database server started: pid %s, port %s", record.pid, record.port)
 
     def _run(self, binary: Path, port: int) -> int:
         command = [str(binary), "--dbpath", str(self.data), "--port", str(port), "--bind_ip", HOST]

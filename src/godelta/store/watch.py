@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
+from godelta import logs
 from godelta.errors import GodeltaError
 from godelta.store.mongod import PrivateMongod
 from godelta.store.serverfile import ServerRecord
@@ -32,7 +33,7 @@ class ServerWatch:
     def __enter__(self) -> Self:
         """Begin to watch."""
         if self.workspace.settings().database.uri is None:
-            self._thread = threading.Thread(target=self._run, name="server watch", daemon=True)
+            self._thread = threading.Thread(target=logs.carried(self._run), name="server watch", daemon=True)
             self._thread.start()
         return self
 
