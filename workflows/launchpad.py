@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pymongo import ASCENDING, DESCENDING
 from pymongo.collection import Collection
+from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
 from godelta.store.workspace import Workspace
@@ -89,6 +90,14 @@ def open_launchpad(workspace: Workspace) -> "LaunchPad":
     if launchpad.fw_id_assigner.find_one({}) is None or UNIQUE not in launchpad.workflows.index_information():
         _set_up(launchpad)
     return launchpad
+
+
+def forget_jobs(database: Database[dict[str, Any]]) -> None:
+    """Take all of godelta's jobs off the queue; the planner makes those anew that are needed."""
+    ours = {f"metadata.{ROUND_METADATA}": {"$exists": True}}
+    nodes = [node for raw in database["workflows"].find(ours, {"nodes": 1}) for node in raw["nodes"]]
+    database["fireworks"].delete_many({"fw_id": {"$in": nodes}})
+    database["workflows"].delete_many(ours)
 
 
 @lru_cache(maxsize=4)

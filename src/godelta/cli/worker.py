@@ -24,9 +24,10 @@ def run_worker(
     workspace = open_or_make(folder)
     if parent is None:  # started by hand: somebody looks
         logging.getLogger(logs.ROOT).addHandler(Terminal(logging.INFO))
+    workspace.database_uri(start=True)  # a private server that nobody used has stopped itself
     name = campaign_id = None
     if campaign is not None:
-        document = campaigns.get_campaign(workspace.connect(start=True), campaign)
+        document = campaigns.get_campaign(workspace.connect(), campaign)
         name, campaign_id = document.name, document.campaign_id
     with logs.place(campaign=name, campaign_id=campaign_id, job="worker"):
         log.info("begins; takes %s", ", ".join(category) or "every job")

@@ -41,7 +41,11 @@ _INDEXES: tuple[tuple[str, tuple[str, ...], bool], ...] = (
     ("models", ("campaign_id", "-created_at"), False),
     ("features", ("structure_id", "descriptor"), True),
     ("workers", ("name",), True),
+    # GridFS makes these itself, but only while it is empty: a restored one would stay without.
+    ("blobs.files", ("filename", "uploadDate"), False),
+    ("blobs.chunks", ("files_id", "n"), True),
 )
+RESTORE_NOTE = "restore"  # id of the note in `meta` while a restore replaces the collections
 
 
 PATIENCE_S = 1800.0
@@ -116,7 +120,9 @@ def patiently(call: Callable[[], _Answer], *, seconds: float = PATIENCE_S) -> _A
             time.sleep(1.0)
 
 
-def connect(uri: str, name: str = "godelta", *, timeout_ms: int = 90_000) -> Store:
+def connect(
+    uri: str, name: str = "godelta", *, timeout_ms: int = 90_000, half_restored: bool = False
+) -> Store:
     """Connect to a database and check that this version of godelta can read it.
 
     Parameters
@@ -128,13 +134,16 @@ def connect(uri: str, name: str = "godelta", *, timeout_ms: int = 90_000) -> Sto
     timeout_ms
         How long, in ms, every operation waits for the server to come (back). Short times make a
         short outage fatal for running jobs.
+    half_restored
+        Take a database whose restore was interrupted as well.
 
     Raises
     ------
     InputError
         Where the URI cannot be parsed.
     GodeltaError
-        Where the server does not answer or refuses the password, or a newer godelta wrote the data.
+        Where the server does not answer or refuses the password, a newer godelta wrote the data, or a
+        restore was interrupted.
     """
     try:
         address = ", ".join(f"{host}:{port}" for host, port in parse_uri(uri)["nodelist"])
@@ -154,7 +163,7 @@ def connect(uri: str, name: str = "godelta", *, timeout_ms: int = 90_000) -> Sto
         ) from None
     database = client[name]
     try:
-        _check_schema(database)
+        _check_usable(database, half_restored)
     except GodeltaError:
         client.close()
         raise
@@ -185,11 +194,18 @@ def connect(uri: str, name: str = "godelta", *, timeout_ms: int = 90_000) -> Sto
     )
 
 
-def _check_schema(database: Database[Raw]) -> None:
-    found = database["meta"].find_one({"_id": "schema"})
-    if found is not None and found["version"] > SCHEMA_VERSION:
+def _check_usable(database: Database[Raw], half_restored: bool) -> None:
+    notes = {raw["_id"]: raw for raw in database["meta"].find({"_id": {"$in": ["schema", RESTORE_NOTE]}})}
+    version = notes["schema"]["version"] if "schema" in notes else SCHEMA_VERSION
+    if version > SCHEMA_VERSION:
         raise GodeltaError(
-            f"the database has schema version {found['version']}, this godelta reads up to {SCHEMA_VERSION}",
+            f"the database has schema version {version}, this godelta reads up to {SCHEMA_VERSION}",
             where=database.name,
             mend="upgrade godelta",
+        )
+    if RESTORE_NOTE in notes and not half_restored:
+        raise GodeltaError(
+            "the database was being restored, and that was interrupted",
+            where=database.name,
+            mend=f"run it again: godelta db restore --force {notes[RESTORE_NOTE].get('file', 'FILE')}",
         )

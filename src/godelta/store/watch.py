@@ -46,7 +46,7 @@ class ServerWatch:
             self._thread.join(timeout=1.0)
 
     def _run(self) -> None:
-        server = PrivateMongod(self.workspace.folder)
+        server = self.workspace.server()
         pause = LOOK_EVERY_S
         while not self._stop.wait(pause):
             pause = LOOK_EVERY_S
