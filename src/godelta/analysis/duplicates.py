@@ -72,6 +72,43 @@ def group(
     return labels
 
 
+def distinct(
+    structures: Sequence[Atoms],
+    count: int,
+    *,
+    known: Sequence[Atoms] = (),
+    distance_tolerance: float = DISTANCE_TOLERANCE,
+) -> list[int]:
+    """Indices of the first structures, at most `count`, that are equivalent to no known and no earlier one.
+
+    Unlike in `group`, energies do not matter, and each pair is compared: equivalence within a tolerance
+    does not carry over from one pair to the next.
+
+    Parameters
+    ----------
+    structures
+        In the order in which they are wanted.
+    known
+        Structures not to be taken again.
+    distance_tolerance
+        As for `group`, Å.
+    """
+    taken: dict[tuple[tuple[int, int], ...], list[_Fingerprint]] = {}
+    for atoms in known if count > 0 else ():
+        print_ = _fingerprint(atoms)
+        taken.setdefault(print_.key, []).append(print_)
+    chosen: list[int] = []
+    for i, atoms in enumerate(structures):
+        if len(chosen) >= count:
+            break
+        print_ = _fingerprint(atoms)
+        others = taken.setdefault(print_.key, [])
+        if not any(_equivalent(other, print_, distance_tolerance) for other in others):
+            others.append(print_)
+            chosen.append(i)
+    return chosen
+
+
 def _fixed(atoms: Atoms) -> BoolArray:
     flags = np.zeros(len(atoms), dtype=np.bool_)
     for constraint in atoms.constraints:

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from godelta.arrays import BoolArray, FloatArray
 from godelta.delta.displaced import displaced_copies
 from godelta.delta.local_kernel import Environments, LocalKernel
+from godelta.delta.repulsion import Repulsion
 from godelta.delta.settings import DeltaSettings
 from godelta.delta.soap import SOAP
 from godelta.delta.sparse_gp import Diagnostics, Posterior, SparseGP, deviation, mean_energy
@@ -275,15 +276,42 @@ def _compute_features(soap: SOAP, _ids: Sequence[str], structures: Sequence[Atom
     return [soap.features(atoms) for atoms in structures]
 
 
-class DeltaModel:
-    """The potential foundation + Δ (a `Potential`); without a correction, the foundation alone.
+@dataclass(frozen=True)
+class Learnt:
+    """What a campaign has learnt: from energies a correction, from failures a repulsion, if anything."""
 
-    Atoms under ASE's FixAtoms do not move: the Δ part of their forces is zero.
+    correction: Correction | None = None
+    repulsion: Repulsion | None = None
+
+    def to_bytes(self) -> bytes:
+        """Everything as npz bytes, without loss."""
+        from godelta.delta.storage import learnt_to_bytes
+
+        return learnt_to_bytes(self)
+
+    @classmethod
+    def from_bytes(cls, blob: bytes) -> "Learnt":
+        """Read `to_bytes`; raises GodeltaError for bytes of a newer version of godelta."""
+        from godelta.delta.storage import learnt_from_bytes
+
+        return learnt_from_bytes(blob)
+
+
+class DeltaModel:
+    """The potential foundation + Δ + repulsion (a `Potential`); with nothing learnt, the foundation alone.
+
+    Atoms under ASE's FixAtoms do not move: what is learnt exerts no force on them.
     """
 
-    def __init__(self, foundation: Foundation, correction: Correction | None = None) -> None:
+    def __init__(
+        self,
+        foundation: Foundation,
+        correction: Correction | None = None,
+        repulsion: Repulsion | None = None,
+    ) -> None:
         self.foundation = foundation
         self.correction = correction
+        self.repulsion = repulsion
 
     def evaluate(
         self, structures: Sequence[Atoms], *, kappa: float = 0.0, uncertainty: bool = False
@@ -293,19 +321,22 @@ class DeltaModel:
         Uncertainties are NaN without a correction, and when kappa is 0 and they are not asked for.
         """
         base = self.foundation.evaluate(structures)
-        if self.correction is None:
-            nothing = np.full(len(structures), np.nan)
-            return PotentialBatch(base.energies, base.forces, base.energies, nothing)
-        predictions = [
-            self.correction.predict(atoms, kappa=kappa, uncertainty=uncertainty, moving=moving_atoms(atoms))
-            for atoms in structures
-        ]
-        return PotentialBatch(
-            energies=base.energies + np.array([p.energy for p in predictions], dtype=np.float64),
-            forces=[f + p.forces for f, p in zip(base.forces, predictions, strict=True)],
-            foundation_energies=base.energies,
-            uncertainties=np.array([p.uncertainty for p in predictions], dtype=np.float64),
-        )
+        energies, forces = np.array(base.energies, dtype=np.float64), list(base.forces)
+        uncertainties = np.full(len(structures), np.nan)
+        if self.correction is None and self.repulsion is None:
+            return PotentialBatch(energies, forces, base.energies, uncertainties)
+        for k, atoms in enumerate(structures):
+            moving = moving_atoms(atoms)
+            if self.correction is not None:
+                p = self.correction.predict(atoms, kappa=kappa, uncertainty=uncertainty, moving=moving)
+                energies[k] += p.energy
+                forces[k] = forces[k] + p.forces
+                uncertainties[k] = p.uncertainty
+            if self.repulsion is not None:
+                energy, pushes = self.repulsion.evaluate(atoms, moving)
+                energies[k] += energy
+                forces[k] = forces[k] + pushes
+        return PotentialBatch(energies, forces, base.energies, uncertainties)
 
 
 def moving_atoms(atoms: Atoms) -> BoolArray | None:

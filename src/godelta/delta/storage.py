@@ -1,20 +1,22 @@
-"""Trained Δ-models as bytes: npz with a JSON header; nothing in them is ever executed."""
+"""What a campaign has learnt, as bytes: npz with a JSON header; nothing in it is ever executed."""
 
 import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from godelta.arrays import pack_arrays, unpack_arrays
 from godelta.delta.local_kernel import LocalKernel
-from godelta.delta.settings import DeltaSettings
+from godelta.delta.repulsion import Repulsion
+from godelta.delta.settings import DeltaSettings, SOAPSettings
 from godelta.delta.sparse_gp import Diagnostics, Posterior
 from godelta.delta.training import TrainingSet
 from godelta.errors import GodeltaError
 
 if TYPE_CHECKING:
-    from godelta.delta.model import Correction
+    from godelta.delta.model import Correction, Learnt
 
 SCHEMA_VERSION = 1
 
@@ -59,12 +61,7 @@ def correction_from_bytes(blob: bytes) -> "Correction":
     from godelta.delta.model import Correction
 
     arrays = unpack_arrays(blob)
-    header = json.loads(arrays["header"].tobytes())
-    if header["schema_version"] > SCHEMA_VERSION:
-        raise GodeltaError(
-            f"the Δ-model has schema version {header['schema_version']}, this godelta reads {SCHEMA_VERSION}",
-            mend="upgrade godelta",
-        )
+    header = _checked_header(arrays["header"])
     return Correction(
         settings=DeltaSettings.model_validate(header["settings"]),
         species=tuple(header["species"]),
@@ -89,3 +86,74 @@ def correction_from_bytes(blob: bytes) -> "Correction":
         rows=arrays["rows"],
         selected_environments=header["selected_environments"],
     )
+
+
+def learnt_to_bytes(learnt: "Learnt") -> bytes:
+    """Pack a correction and a repulsion, as far as there are any."""
+    parts: dict[str, bytes] = {}
+    if learnt.correction is not None:
+        parts["correction"] = correction_to_bytes(learnt.correction)
+    if learnt.repulsion is not None:
+        parts["repulsion"] = _repulsion_to_bytes(learnt.repulsion)
+    return pack_arrays({name: np.frombuffer(part, dtype=np.uint8) for name, part in parts.items()})
+
+
+def learnt_from_bytes(blob: bytes) -> "Learnt":
+    """Unpack `learnt_to_bytes`.
+
+    Raises
+    ------
+    GodeltaError
+        If the bytes were written by a newer version of godelta.
+    """
+    from godelta.delta.model import Learnt
+
+    parts = {name: array.tobytes() for name, array in unpack_arrays(blob).items()}
+    return Learnt(
+        correction_from_bytes(parts["correction"]) if "correction" in parts else None,
+        _repulsion_from_bytes(parts["repulsion"]) if "repulsion" in parts else None,
+    )
+
+
+def _repulsion_to_bytes(repulsion: Repulsion) -> bytes:
+    header = {
+        "schema_version": SCHEMA_VERSION,
+        "soap": repulsion.soap.model_dump(mode="json"),
+        "species": repulsion.species,
+        "length_scale": repulsion.kernel.length_scale,
+        "blocks": len(repulsion.kernel.inducing),
+    }
+    arrays: dict[str, NDArray[Any]] = {
+        "header": np.frombuffer(json.dumps(header).encode(), dtype=np.uint8),
+        "pairs": repulsion.pairs,
+        "reach": repulsion.reach,
+        "stiffness": repulsion.stiffness,
+        "heights": repulsion.heights,
+    }
+    arrays.update({f"centres_{k}": points for k, points in enumerate(repulsion.kernel.inducing)})
+    return pack_arrays(arrays)
+
+
+def _repulsion_from_bytes(blob: bytes) -> Repulsion:
+    arrays = unpack_arrays(blob)
+    header = _checked_header(arrays["header"])
+    centres = tuple(arrays[f"centres_{k}"] for k in range(header["blocks"]))
+    return Repulsion(
+        pairs=arrays["pairs"],
+        reach=arrays["reach"],
+        stiffness=arrays["stiffness"],
+        soap=SOAPSettings.model_validate(header["soap"]),
+        species=tuple(header["species"]),
+        kernel=LocalKernel(centres, header["length_scale"]),
+        heights=arrays["heights"],
+    )
+
+
+def _checked_header(packed: NDArray[Any]) -> dict[str, Any]:
+    header = dict(json.loads(packed.tobytes()))
+    if header["schema_version"] > SCHEMA_VERSION:
+        raise GodeltaError(
+            f"the Δ-model has schema version {header['schema_version']}, this godelta reads {SCHEMA_VERSION}",
+            mend="upgrade godelta",
+        )
+    return header
