@@ -17,13 +17,14 @@ from godelta.store import campaigns, rounds
 from godelta.store.budget import evaluations_left
 from godelta.store.database import Store, Superseded
 from godelta.store.documents import CampaignDocument, RoundDocument, RoundKey
+from godelta.workflows.closing import may_close, next_closing
 from godelta.workflows.health import Health, judge
 from godelta.workflows.launchpad import ROUND_METADATA, UNIQUE
 from godelta.workflows.outcome import end_state, hopeless
-from godelta.workflows.round import CAMPAIGN_FIELD, round_workflow, workflow_mark
+from godelta.workflows.round import CAMPAIGN_FIELD, closing_workflow, round_workflow, workflow_mark
 
 if TYPE_CHECKING:
-    from fireworks import LaunchPad
+    from fireworks import LaunchPad, Workflow
 
 MAX_FAILURES = 3
 
@@ -96,7 +97,7 @@ def _ensure_workflow(
         return _add_workflow(launchpad, round_.key, round_.epoch, config)
     verdict = judge(store, launchpad, workflow)
     if verdict.health is Health.WELL:
-        return ""
+        return _close_early(store, launchpad, round_, config)
     failed = verdict.health is Health.FAILED
     try:
         epoch = rounds.bump_epoch(store, round_.key, round_.epoch, failed=failed)
@@ -116,16 +117,35 @@ def _ensure_workflow(
     return _add_workflow(launchpad, round_.key, epoch, config)
 
 
+def _close_early(store: Store, launchpad: "LaunchPad", round_: RoundDocument, config: CampaignConfig) -> str:
+    """Where a quorum is in, add the workflow that closes the round; its mark, else ""."""
+    reference = campaigns.get_campaign(store, round_.campaign_id).reference_hash
+    if not may_close(store, round_, config, reference):
+        return ""
+    mark = next_closing(store, launchpad, round_)
+    if not mark or not _add(launchpad, closing_workflow(round_.key, round_.epoch, config, mark)):
+        return ""
+    log.info("enough evaluations are in: the round is closed without waiting for the rest")
+    return mark
+
+
 def _add_workflow(launchpad: "LaunchPad", key: RoundKey, epoch: int, config: CampaignConfig) -> str:
+    if not _add(launchpad, round_workflow(key, epoch, config)):
+        return ""
+    log.info("round planned%s", f" anew, for the {epoch + 1}. time" if epoch else "")
+    return workflow_mark(key, epoch)
+
+
+def _add(launchpad: "LaunchPad", workflow: "Workflow") -> bool:
+    """Add a workflow; False where somebody else was first."""
     try:
         with redirect_stderr(StringIO()):  # it draws a progress bar for one workflow
-            launchpad.bulk_add_wfs([round_workflow(key, epoch, config)])
+            launchpad.bulk_add_wfs([workflow])
     except (BulkWriteError, DuplicateKeyError) as error:
         if UNIQUE not in str(error):
             raise
-        return ""  # somebody else was first
-    log.info("round planned%s", f" anew, for the {epoch + 1}. time" if epoch else "")
-    return workflow_mark(key, epoch)
+        return False
+    return True
 
 
 def _archive_orphans(launchpad: "LaunchPad", campaign_id: str) -> None:

@@ -87,12 +87,22 @@ class RoundFlowMaker(Maker):
         last = closing(retrain.output) if closing else advance_campaign(key.campaign_id, retrain.output)
         members = [search, select, *slots, retrain, last]
         roles = ["search", "select", *["evaluate"] * len(slots), "retrain", "advance"]
-        by_role = categories(config)
-        for member, role in zip(members, roles, strict=True):
-            member.config.manager_config["_category"] = by_role[role]
-            member.config.manager_config[CAMPAIGN_FIELD] = key.campaign_id
-        jobs: list[Flow | Job] = [*members]
-        return Flow(jobs, name=f"{config.name} chain {key.chain} {self.name} {key.k}")
+        return _flow(members, roles, key, config, name=self.name)
+
+    def make_closing(self, key: RoundKey, epoch: int, config: CampaignConfig) -> Flow:
+        """The round's last jobs alone: they work with the evaluations that are in."""
+        retrain = self.retrain.make(key.campaign_id, key.chain, key.k, epoch, [])
+        last = advance_campaign(key.campaign_id, retrain.output)
+        return _flow([retrain, last], ["retrain", "advance"], key, config, name=f"closing of {self.name}")
+
+
+def _flow(members: list[Job], roles: list[str], key: RoundKey, config: CampaignConfig, *, name: str) -> Flow:
+    by_role = categories(config)
+    for member, role in zip(members, roles, strict=True):
+        member.config.manager_config["_category"] = by_role[role]
+        member.config.manager_config[CAMPAIGN_FIELD] = key.campaign_id
+    jobs: list[Flow | Job] = [*members]
+    return Flow(jobs, name=f"{config.name} chain {key.chain} {name} {key.k}")
 
 
 def round_workflow(key: RoundKey, epoch: int, config: CampaignConfig) -> "Workflow":
@@ -101,6 +111,14 @@ def round_workflow(key: RoundKey, epoch: int, config: CampaignConfig) -> "Workfl
 
     flow = RoundFlowMaker().make(key, epoch, config)
     return flow_to_workflow(flow, metadata={ROUND_METADATA: workflow_mark(key, epoch)})
+
+
+def closing_workflow(key: RoundKey, epoch: int, config: CampaignConfig, mark: str) -> "Workflow":
+    """The round's last jobs as a workflow of their own."""
+    from jobflow.managers.fireworks import flow_to_workflow
+
+    flow = RoundFlowMaker().make_closing(key, epoch, config)
+    return flow_to_workflow(flow, metadata={ROUND_METADATA: mark})
 
 
 def workflow_mark(key: RoundKey, epoch: int) -> str:

@@ -33,6 +33,12 @@ class Resources(Settings):
         None, ge=1, description="evaluations that one job of the queue makes [default: 1 with DFT, else 10]"
     )
     threads: int = Field(1, ge=1, le=256, description="threads of each worker's potential")
+    quorum: float = Field(
+        1.0, gt=0, le=1, description="part of a round's evaluations after which the next round may begin"
+    )
+    deadline_hours: float | None = Field(
+        None, gt=0, description="hours after its selection when a round waits for no more evaluations"
+    )
 
 
 class CampaignConfig(Settings):

@@ -128,6 +128,7 @@ class RoundDocument(Document):
     statistics: dict[str, Any] = Field(default_factory=dict)
     timings: dict[str, float] = Field(default_factory=dict, description="seconds per kind of work, summed")
     planned_at: Time
+    selected_at: Time | None = None
     changed_at: Time = Field(description="time of the last change of state")
 
     @property
@@ -306,9 +307,10 @@ class EvaluationDocument(Document):
 class ModelDocument(Document):
     """A trained Δ-model; its arrays are a GridFS blob."""
 
-    model_id: str = Field(description="uuid5 of campaign, evaluation ids and settings")
+    model_id: str = Field(description="uuid5 of campaign, training set, failures and settings")
     campaign_id: str
     evaluation_ids: tuple[str, ...] = Field(description="training set, sorted")
+    failed_ids: tuple[str, ...] = Field((), description="structures that it repels, sorted")
     settings_digest: str
     hyperparameters: dict[str, Any] = Field(default_factory=dict)
     metrics: dict[str, Any] = Field(default_factory=dict, description="errors of the fit; units in the keys")

@@ -9,7 +9,7 @@ from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
 from godelta.errors import GodeltaError
-from godelta.store.blobs import delete_blob, read_blob, save_blob
+from godelta.store.blobs import DamagedError, delete_blob, read_blob, save_blob
 from godelta.store.database import Raw, Store, Superseded
 from godelta.store.documents import RoundDocument, RoundKey, RoundState
 
@@ -102,7 +102,8 @@ def change_state(
         raise ValueError(f"a round never goes back from one of {allowed} to {new}")
     if not fields.keys() <= _WRITABLE:
         raise ValueError(f"not fields of a change of state: {sorted(fields.keys() - _WRITABLE)}")
-    update = {"$set": {"state": new, **fields}, "$currentDate": {"changed_at": True}}
+    times = {"changed_at": True} | ({"selected_at": True} if new == "selected" else {})
+    update = {"$set": {"state": new, **fields}, "$currentDate": times}
     raw = store.rounds.find_one_and_update(
         {**key.query(), "epoch": epoch, "state": {"$in": allowed}},
         update,
@@ -167,7 +168,13 @@ def save_search_state(
 
 
 def load_search_state(store: Store, key: RoundKey) -> bytes | None:
-    """The saved walkers and generator state, None where nothing has been saved."""
+    """The saved walkers and generator state, None where nothing has been saved.
+
+    Raises
+    ------
+    DamagedError
+        Where they were saved, and are missing or damaged.
+    """
     seen: ObjectId | None = None
     while True:
         blob_id = get_round(store, key).search_state
@@ -178,7 +185,11 @@ def load_search_state(store: Store, key: RoundKey) -> bytes | None:
             return blob
         # A newer state may have replaced it between the two reads; twice the same is a loss.
         if blob_id == seen:
-            raise GodeltaError("the saved walkers of a round are missing or damaged", where=str(key))
+            raise DamagedError(
+                "the saved walkers of a round are missing or damaged in the database",
+                where=str(key),
+                mend="run its campaign again: the search begins anew from the round before",
+            )
         seen = blob_id
 
 
