@@ -64,7 +64,8 @@ def _run(
     if document.state == "finished" and not campaigns.reopen(store, document.campaign_id):
         console.print(f"[bold]{config.name}[/] is finished already.")
     else:
-        _work(workspace, store, launchpad, document.campaign_id, config, workers=workers, plain=plain)
+        with logs.place(campaign_id=document.campaign_id):
+            _work(workspace, store, launchpad, document.campaign_id, config, workers=workers, plain=plain)
     return print_results(workspace, store, document.campaign_id)
 
 
