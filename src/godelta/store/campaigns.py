@@ -9,8 +9,8 @@ from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
 from godelta import logs
-from godelta.errors import GodeltaError, InputError
-from godelta.store.blobs import delete_blob, read_blob, save_blob
+from godelta.errors import InputError
+from godelta.store.blobs import DamagedError, delete_blob, read_blob, save_blob
 from godelta.store.database import Raw, Store
 from godelta.store.documents import CampaignDocument, CampaignState
 
@@ -77,8 +77,22 @@ def create_campaign(  # noqa: PLR0913 - the parts of one document
         return_document=ReturnDocument.AFTER,
     )
     if raw is not None:
-        return CampaignDocument.from_mongo(raw)
+        found = CampaignDocument.from_mongo(raw)
+        whole = read_blob(store, found.problem) is not None
+        return found if whole else _restore_problem(store, found, problem)
     raise _identity_error(get_campaign(store, name), identity, reference_hash)
+
+
+def _restore_problem(store: Store, campaign: CampaignDocument, problem: bytes) -> CampaignDocument:
+    """Store the search problem again; that it is the same is part of the identity."""
+    log.warning("the search problem of %s was damaged in the database, and is stored again", campaign.name)
+    blob = save_blob(store, f"problem/{campaign.name}", problem, kind="problem")
+    damaged = {"campaign_id": campaign.campaign_id, "problem": campaign.problem}
+    if store.campaigns.update_one(damaged, {"$set": {"problem": blob}}).matched_count:
+        delete_blob(store, campaign.problem)
+    else:  # another process has done so a moment ago
+        delete_blob(store, blob)
+    return get_campaign(store, campaign.campaign_id)
 
 
 def find_campaign(store: Store, name_or_id: str) -> CampaignDocument | None:
@@ -119,14 +133,16 @@ def load_problem(store: Store, campaign_id: str) -> bytes:
 
     Raises
     ------
-    GodeltaError
+    DamagedError
         Where it is missing or damaged.
     """
     campaign = get_campaign(store, campaign_id)
     problem = read_blob(store, campaign.problem)
     if problem is None:
-        raise GodeltaError(
-            "the campaign's search problem is missing or damaged in the database", where=campaign.name
+        raise DamagedError(
+            "the campaign's search problem is missing or damaged in the database",
+            where=campaign.name,
+            mend="`godelta run` with its campaign file stores it again",
         )
     return problem
 

@@ -77,13 +77,28 @@ class Store:
     blobs: GridFSBucket
 
     def ensure_indexes(self) -> None:
-        """Create what is missing of the indexes, and note the schema's version."""
+        """Create what is missing of the indexes, and note the schema's version.
+
+        Raises
+        ------
+        GodeltaError
+            Where documents that are there twice, or the user's rights, do not allow it.
+        """
         models: dict[str, list[IndexModel]] = {}
         for name, keys, unique in _INDEXES:
             spec = [(key.lstrip("-"), DESCENDING if key.startswith("-") else ASCENDING) for key in keys]
             models.setdefault(name, []).append(IndexModel(spec, unique=unique))
         for name, indexes in models.items():
-            self.db[name].create_indexes(indexes)
+            try:
+                self.db[name].create_indexes(indexes)
+            except OperationFailure as error:
+                said = (error.details or {}).get("errmsg", error)
+                raise GodeltaError(
+                    f"the collection {name} cannot have its indexes: {said}",
+                    where=self.db.name,
+                    mend="after `godelta db backup`, remove what is there twice, or let a user who may make"
+                    " indexes open the database once",
+                ) from error
         self.db["meta"].update_one(
             {"_id": "schema"}, {"$setOnInsert": {"version": SCHEMA_VERSION}}, upsert=True
         )
@@ -196,16 +211,26 @@ def connect(
 
 def _check_usable(database: Database[Raw], half_restored: bool) -> None:
     notes = {raw["_id"]: raw for raw in database["meta"].find({"_id": {"$in": ["schema", RESTORE_NOTE]}})}
-    version = notes["schema"]["version"] if "schema" in notes else SCHEMA_VERSION
-    if version > SCHEMA_VERSION:
-        raise GodeltaError(
-            f"the database has schema version {version}, this godelta reads up to {SCHEMA_VERSION}",
-            where=database.name,
-            mend="upgrade godelta",
-        )
+    version = notes["schema"].get("version") if "schema" in notes else SCHEMA_VERSION
+    _check_version(version, database.name)
     if RESTORE_NOTE in notes and not half_restored:
         raise GodeltaError(
             "the database was being restored, and that was interrupted",
             where=database.name,
             mend=f"run it again: godelta db restore --force {notes[RESTORE_NOTE].get('file', 'FILE')}",
+        )
+
+
+def _check_version(version: object, name: str) -> None:
+    if type(version) is not int:
+        raise GodeltaError(
+            f"the database's note of its schema version is garbled: {version!r}",
+            where=f"{name}, collection meta",
+            mend=f"set it to {SCHEMA_VERSION} if this godelta wrote the data, else restore a backup",
+        )
+    if version > SCHEMA_VERSION:
+        raise GodeltaError(
+            f"the database has schema version {version}, this godelta reads up to {SCHEMA_VERSION}",
+            where=name,
+            mend="upgrade godelta",
         )

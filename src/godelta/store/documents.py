@@ -15,7 +15,7 @@ from ase.constraints import FixAtoms
 from ase.data import chemical_symbols
 from ase.formula import Formula
 from bson import ObjectId
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from godelta.errors import GodeltaError, InputError
 
@@ -35,6 +35,14 @@ Time = Annotated[datetime, AfterValidator(_in_utc)]
 Vector = tuple[float, float, float]
 
 
+def _name_of(raw: Mapping[str, Any]) -> str:
+    """What a stored document is known by."""
+    for field in ("name", "structure_id", "evaluation_id", "model_id", "campaign_id"):
+        if field in raw:
+            return str(raw[field])
+    return str(raw.get("_id"))
+
+
 class Document(BaseModel):
     """The base of every document: unknown keys are refused, newer versions too."""
 
@@ -49,15 +57,25 @@ class Document(BaseModel):
         Raises
         ------
         GodeltaError
-            Where a newer godelta wrote the document.
+            Where a newer godelta wrote the document, or somebody else changed it.
         """
         version = raw.get("schema_version", SCHEMA_VERSION)
-        if version > SCHEMA_VERSION:
+        if isinstance(version, int) and version > SCHEMA_VERSION:
             raise GodeltaError(
                 f"a {cls.__name__} has schema version {version}, this godelta reads up to {SCHEMA_VERSION}",
+                where=_name_of(raw),
                 mend="upgrade godelta",
             )
-        return cls.model_validate({key: value for key, value in raw.items() if key != "_id"})
+        try:
+            return cls.model_validate({key: value for key, value in raw.items() if key != "_id"})
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            field = ".".join(map(str, first["loc"]))
+            raise GodeltaError(
+                f"a {cls.__name__} in the database is not as godelta writes it: `{field}`: {first['msg']}",
+                where=_name_of(raw),
+                mend="undo what was changed by hand, or restore a backup: `godelta db restore`",
+            ) from error
 
     def to_mongo(self) -> dict[str, Any]:
         """The document as MongoDB stores it; floats are kept exactly."""
