@@ -10,11 +10,12 @@ from ase import Atoms
 from jobflow import Maker, job
 
 from godelta.arrays import FloatArray
-from godelta.delta.model import train
+from godelta.delta.model import Correction, train
 from godelta.makers.joblog import logged
 from godelta.makers.session import Session, current_session
 from godelta.reference.registry import reference_hash
 from godelta.store import evaluations, models, rounds
+from godelta.store.blobs import DamagedError
 from godelta.store.database import Superseded
 from godelta.store.documents import EvaluationDocument, RoundKey
 
@@ -43,7 +44,7 @@ def run_retrain(session: Session, key: RoundKey, epoch: int) -> dict[str, Any]:
     if round_.state == "closed":
         return {"status": "done before"}
     start = time.perf_counter()
-    model_id = _train(session, key, round_.model_id)
+    model_id = train_model(session, key, round_.model_id)
     rounds.add_timings(store, key, training_s=time.perf_counter() - start)
     try:
         if rounds.get_round(store, key).state == "selected":  # nothing was selected
@@ -56,7 +57,7 @@ def run_retrain(session: Session, key: RoundKey, epoch: int) -> dict[str, Any]:
     return {"status": "closed", "model_id": model_id}
 
 
-def _train(session: Session, key: RoundKey, previous_id: str | None) -> str | None:
+def train_model(session: Session, key: RoundKey, previous_id: str | None) -> str | None:
     """The id of a model trained on all evaluations; the previous one where there are none."""
     store = session.store
     parts = session.parts(key.campaign_id)
@@ -72,7 +73,7 @@ def _train(session: Session, key: RoundKey, previous_id: str | None) -> str | No
         return previous_id
     ids = [structure.structure_id for structure, _ in pairs]
     model_id = models.model_id_for(key.campaign_id, ids, config.delta.digest())
-    if models.exists(store, model_id):
+    if models.is_whole(store, model_id):
         log.info("a model of these %d structures is there already", len(ids))
         return model_id
     start = time.perf_counter()
@@ -87,7 +88,7 @@ def _train(session: Session, key: RoundKey, previous_id: str | None) -> str | No
         reference_energies=[float(evaluation.energy or 0.0) for _, evaluation in pairs],
         ids=hashes,
         residual_forces=_residual_forces(session, key, hashes, atoms, [e for _, e in pairs]),
-        previous=session.correction(previous_id),
+        previous=_previous(session, previous_id),
         describe=session.features,
     )
     models.save_model(
@@ -107,6 +108,15 @@ def _train(session: Session, key: RoundKey, previous_id: str | None) -> str | No
         "unknown yet" if error is None else f"{error:.4f} eV",
     )
     return model_id
+
+
+def _previous(session: Session, model_id: str | None) -> Correction | None:
+    """The model before, whose inducing points may be kept; training needs none."""
+    try:
+        return session.correction(model_id)
+    except DamagedError as error:
+        log.warning("%s; trained without it", error.what)
+        return None
 
 
 def _residual_forces(

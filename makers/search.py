@@ -9,13 +9,15 @@ from jobflow import Maker, job
 
 from godelta.makers.documents import candidate_document
 from godelta.makers.joblog import logged
+from godelta.makers.retrain import train_model
 from godelta.makers.seeds import Stream, generator
 from godelta.makers.session import Session, WatchedPotential, current_session
 from godelta.search import SearchMethod, make_method
 from godelta.search.state import StepResult
 from godelta.store import rounds, structures
+from godelta.store.blobs import DamagedError
 from godelta.store.database import Superseded
-from godelta.store.documents import RoundKey
+from godelta.store.documents import RoundDocument, RoundKey
 
 TELL_EVERY_S = 60.0
 
@@ -46,10 +48,10 @@ def run_search(session: Session, key: RoundKey, epoch: int) -> dict[str, Any]:
         return {"status": "done before"}
     parts = session.parts(key.campaign_id)
     loading = time.perf_counter()
-    potential = session.potential(key.campaign_id, round_.model_id)
-    rounds.add_timings(store, key, loading_s=time.perf_counter() - loading)
     method = make_method(parts.config.search, parts.problem)
     try:
+        round_, potential = _potential(session, key, epoch, round_)
+        rounds.add_timings(store, key, loading_s=time.perf_counter() - loading)
         rounds.change_state(store, key, epoch, round_.state, "searching")
         state = _open_state(session, method, key, potential)
         progress = _Progress()
@@ -70,6 +72,28 @@ def run_search(session: Session, key: RoundKey, epoch: int) -> dict[str, Any]:
         return {"status": "superseded"}
     progress.end(potential)
     return {"status": "searched", "potential_calls": potential.calls}
+
+
+def _potential(
+    session: Session, key: RoundKey, epoch: int, round_: RoundDocument
+) -> tuple[RoundDocument, WatchedPotential]:
+    """Foundation + Δ; where the Δ-model is damaged, one trained anew on what has been evaluated by now."""
+    try:
+        return round_, session.potential(key.campaign_id, round_.model_id)
+    except DamagedError as error:
+        log.warning("%s; it is trained anew", error.what)
+    model_id = train_model(session, key, None)
+    round_ = rounds.change_state(session.store, key, epoch, round_.state, round_.state, model_id=model_id)
+    return round_, session.potential(key.campaign_id, model_id)
+
+
+def saved_state(session: Session, key: RoundKey) -> bytes | None:
+    """A round's saved walkers; None where nothing is saved, or what is has been damaged."""
+    try:
+        return rounds.load_search_state(session.store, key)
+    except DamagedError as error:
+        log.warning("%s", error.what)
+        return None
 
 
 @dataclass
@@ -121,12 +145,12 @@ def _open_state(
     session: Session, method: SearchMethod[Any], key: RoundKey, potential: WatchedPotential
 ) -> Any:
     """The round's saved state, else the one that follows from the round before, else a new one."""
-    saved = rounds.load_search_state(session.store, key)
+    saved = saved_state(session, key)
     if saved is not None:
         return method.load(saved)
     rng = generator(session.parts(key.campaign_id).config.seed, key, Stream.SEARCH)
     if key.k > 0:
-        before = rounds.load_search_state(session.store, RoundKey(key.campaign_id, key.chain, key.k - 1))
+        before = saved_state(session, RoundKey(key.campaign_id, key.chain, key.k - 1))
         if before is not None:
             return method.next_round(method.load(before), potential, rng)
     return method.start(potential, rng)

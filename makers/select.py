@@ -11,6 +11,7 @@ from jobflow import Maker, job
 from godelta.analysis.duplicates import group
 from godelta.arrays import FloatArray, IntArray
 from godelta.makers.joblog import logged
+from godelta.makers.search import saved_state
 from godelta.makers.seeds import Stream, generator
 from godelta.makers.session import Session, current_session
 from godelta.reference.registry import reference_hash
@@ -91,7 +92,7 @@ def _new_candidates(
         for document in structures.round_candidates(session.store, key)
         if document.structure_hash not in hashes
     ]
-    state = rounds.load_search_state(session.store, key)
+    state = saved_state(session, key)
     if parts.config.search.selection.choose == "random" and state is not None:
         method = make_method(parts.config.search, parts.problem)
         walkers = {structure_hash(walker.atoms) for walker in method.walkers(method.load(state))}

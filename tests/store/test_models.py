@@ -6,6 +6,7 @@ import pytest
 
 from godelta.errors import GodeltaError
 from godelta.store import models
+from godelta.store.blobs import DamagedError
 from godelta.store.database import Store
 
 BLOB = bytes(range(256)) * 2000
@@ -29,7 +30,7 @@ def test_a_model_is_stored_once(store: Store) -> None:
     assert (again.sha256, again.evaluation_ids) == (first.sha256, ("a", "b"))
     assert first.model_id == models.model_id_for("c", ["a", "b"], "s")
     assert models.load_model(store, first.model_id) == BLOB
-    assert models.exists(store, first.model_id)
+    assert models.is_whole(store, first.model_id)
     assert blob_count(store) == 1
 
 
@@ -50,7 +51,8 @@ def test_damage_is_noticed_and_mended_by_saving_again(store: Store, damage: str)
         store.db["blobs.chunks"].delete_one({"n": 1})
     else:
         store.db["blobs.files"].delete_many({})
-    with pytest.raises(GodeltaError, match="damaged"):
+    assert not models.is_whole(store, model_id)
+    with pytest.raises(DamagedError, match="damaged"):
         models.load_model(store, model_id)
     models.save_model(store, "c", ["a"], "s", BLOB)
     assert models.load_model(store, model_id) == BLOB
@@ -58,6 +60,6 @@ def test_damage_is_noticed_and_mended_by_saving_again(store: Store, damage: str)
 
 
 def test_unknown_models(store: Store) -> None:
-    assert not models.exists(store, "x")
+    assert not models.is_whole(store, "x")
     with pytest.raises(GodeltaError, match="no such model"):
         models.load_model(store, "x")

@@ -8,7 +8,7 @@ from typing import Any
 from pymongo.errors import DuplicateKeyError
 
 from godelta.errors import GodeltaError
-from godelta.store.blobs import delete_blob, read_blob, save_blob
+from godelta.store.blobs import DamagedError, delete_blob, read_blob, save_blob
 from godelta.store.database import Store
 from godelta.store.documents import ModelDocument
 
@@ -21,9 +21,10 @@ def model_id_for(campaign_id: str, evaluation_ids: Iterable[str], settings_diges
     return str(uuid.uuid5(_NAMESPACE, "\n".join(parts)))
 
 
-def exists(store: Store, model_id: str) -> bool:
-    """Whether the model is stored."""
-    return store.models.count_documents({"model_id": model_id}, limit=1) == 1
+def is_whole(store: Store, model_id: str) -> bool:
+    """Whether the model is stored, with its arrays undamaged."""
+    raw = store.models.find_one({"model_id": model_id})
+    return raw is not None and _whole_blob(store, ModelDocument.from_mongo(raw)) is not None
 
 
 def get_model(store: Store, model_id: str) -> ModelDocument:
@@ -102,15 +103,17 @@ def load_model(store: Store, model_id: str) -> bytes:
 
     Raises
     ------
+    DamagedError
+        Where its arrays are missing or damaged.
     GodeltaError
-        Where there is no such model, or its blob is missing or damaged.
+        Where there is no such model.
     """
     blob = _whole_blob(store, get_model(store, model_id))
     if blob is None:
-        raise GodeltaError(
+        raise DamagedError(
             "the arrays of this model are missing or damaged in the database",
             where=model_id,
-            mend="train it again: its evaluations are kept",
+            mend="run its campaign again: the model is trained anew from its evaluations, which are kept",
         )
     return blob
 
