@@ -28,8 +28,10 @@ def logged(job: str) -> Callable[[Run[P, R]], Run[P, R]]:
     def decorate(run: Run[P, R]) -> Run[P, R]:
         @wraps(run)
         def wrapped(session: Session, key: RoundKey, /, *args: P.args, **kwargs: P.kwargs) -> R:
-            known = {"campaign_id": key.campaign_id, "chain": key.chain, "round": key.k, "job": job}
-            with logs.place(**known, campaign=_name(session, key.campaign_id)):
+            name = _name(session, key.campaign_id)
+            with logs.place(
+                campaign=name, campaign_id=key.campaign_id, chain=key.chain, round=key.k, job=job
+            ):
                 try:
                     return run(session, key, *args, **kwargs)
                 except StopRequestedError:
