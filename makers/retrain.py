@@ -10,14 +10,17 @@ from ase import Atoms
 from jobflow import Maker, job
 
 from godelta.arrays import FloatArray
-from godelta.delta.model import Correction, train
+from godelta.delta.failures import Failures, fit_repulsion
+from godelta.delta.model import Correction, Learnt, train
+from godelta.delta.repulsion import Repulsion
 from godelta.makers.joblog import logged
 from godelta.makers.session import Session, current_session
 from godelta.reference.registry import reference_hash
 from godelta.store import evaluations, models, rounds
 from godelta.store.blobs import DamagedError
 from godelta.store.database import Superseded
-from godelta.store.documents import EvaluationDocument, RoundKey
+from godelta.store.documents import EvaluationDocument, RoundKey, StructureDocument
+from godelta.store.failures import failed_structures
 
 log = logging.getLogger(__name__)
 
@@ -58,30 +61,50 @@ def run_retrain(session: Session, key: RoundKey, epoch: int) -> dict[str, Any]:
 
 
 def train_model(session: Session, key: RoundKey, previous_id: str | None) -> str | None:
-    """The id of a model trained on all evaluations; the previous one where there are none."""
+    """The id of a model of all evaluations, good and failed; the previous one where there are none."""
     store = session.store
-    parts = session.parts(key.campaign_id)
-    config = parts.config
-    pairs = evaluations.training_set(
-        store,
-        key.campaign_id,
-        reference_hash(config.reference),
-        chain=None if config.share else key.chain,
-    )
-    if not pairs:
+    config = session.parts(key.campaign_id).config
+    level, chain = reference_hash(config.reference), None if config.share else key.chain
+    pairs = evaluations.training_set(store, key.campaign_id, level, chain=chain)
+    failed = failed_structures(store, key.campaign_id, level, chain)
+    if not pairs and not failed:
         log.info("no evaluation to learn from")
         return previous_id
     ids = [structure.structure_id for structure, _ in pairs]
-    model_id = models.model_id_for(key.campaign_id, ids, config.delta.digest())
+    failed_ids = [structure.structure_id for structure in failed]
+    model_id = models.model_id_for(key.campaign_id, ids, config.delta.digest(), failed_ids)
     if models.is_whole(store, model_id):
-        log.info("a model of these %d structures is there already", len(ids))
+        log.info("a model of these %d structures is there already", len(ids) + len(failed))
         return model_id
+    correction = _correction(session, key, pairs, previous_id) if pairs else None
+    repulsion = _repulsion(session, key, failed, [structure for structure, _ in pairs], correction)
+    models.save_model(
+        store,
+        key.campaign_id,
+        ids,
+        config.delta.digest(),
+        Learnt(correction, repulsion).to_bytes(),
+        failed_ids=failed_ids,
+        hyperparameters=correction.hyperparameters if correction else None,
+        metrics=correction.metrics if correction else None,
+    )
+    return model_id
+
+
+def _correction(
+    session: Session,
+    key: RoundKey,
+    pairs: list[tuple[StructureDocument, EvaluationDocument]],
+    previous_id: str | None,
+) -> Correction:
+    """The Δ-model of good evaluations."""
+    parts = session.parts(key.campaign_id)
     start = time.perf_counter()
     # Training goes by the order of these: structure ids would bring in the campaign's random id.
     hashes = [structure.structure_hash for structure, _ in pairs]
     atoms = [structure.atoms() for structure, _ in pairs]
     correction = train(
-        config.delta,
+        parts.config.delta,
         parts.species,
         atoms,
         foundation_energies=[structure.foundation_energy for structure, _ in pairs],
@@ -91,29 +114,45 @@ def train_model(session: Session, key: RoundKey, previous_id: str | None) -> str
         previous=_previous(session, previous_id),
         describe=session.features,
     )
-    models.save_model(
-        store,
-        key.campaign_id,
-        ids,
-        config.delta.digest(),
-        correction.to_bytes(),
-        hyperparameters=correction.hyperparameters,
-        metrics=correction.metrics,
-    )
     error = correction.metrics["loo_rmse_ev"]
     log.info(
         "trained on %d structures in %.1f s, leave-one-out error %s",
-        len(ids),
+        len(pairs),
         time.perf_counter() - start,
         "unknown yet" if error is None else f"{error:.4f} eV",
     )
-    return model_id
+    return correction
+
+
+def _repulsion(
+    session: Session,
+    key: RoundKey,
+    failed: list[StructureDocument],
+    good: list[StructureDocument],
+    correction: Correction | None,
+) -> Repulsion | None:
+    """What keeps the search away from failed structures; None where there are none."""
+    if not failed:
+        return None
+    parts = session.parts(key.campaign_id)
+    raised = np.array([structure.model_energy - structure.foundation_energy for structure in failed])
+    repulsion = fit_repulsion(
+        parts.config.delta,
+        parts.species,
+        Failures([s.atoms() for s in failed], [s.structure_hash for s in failed], raised),
+        [structure.atoms() for structure in good],
+        [structure.structure_hash for structure in good],
+        correction,
+        session.features,
+    )
+    log.info("%d failed structures are repelled by %s", len(failed), repulsion)
+    return repulsion
 
 
 def _previous(session: Session, model_id: str | None) -> Correction | None:
     """The model before, whose inducing points may be kept; training needs none."""
     try:
-        return session.correction(model_id)
+        return session.learnt(model_id).correction
     except DamagedError as error:
         log.warning("%s; trained without it", error.what)
         return None

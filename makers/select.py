@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jobflow import Maker, job
 
-from godelta.analysis.duplicates import group
+from godelta.analysis.duplicates import distinct, group
 from godelta.arrays import FloatArray, IntArray
 from godelta.makers.joblog import logged
 from godelta.makers.search import saved_state
@@ -21,6 +21,7 @@ from godelta.store import evaluations, rounds, structures
 from godelta.store.budget import evaluations_left
 from godelta.store.database import Superseded
 from godelta.store.documents import RoundKey, StructureDocument, structure_hash
+from godelta.store.failures import failed_structures
 
 WORTH_A_SECOND = 0.01  # eV: the gain that a better version of an evaluated structure has to promise
 
@@ -57,21 +58,27 @@ def run_select(session: Session, key: RoundKey, epoch: int) -> dict[str, Any]:
     uncertainties = np.array([math.nan if c.uncertainty is None else c.uncertainty for c in candidates])
     promised = energies - settings.kappa * np.nan_to_num(uncertainties, nan=0.0)
     evaluated = _energies(session, key, chain)
-    chosen = choose(
+    ranked = choose(
         energies=energies,
         uncertainties=uncertainties,
         groups=_groups(candidates, energies, promised, [(s, evaluated.get(s.structure_hash)) for s in seen]),
         settings=settings,
-        count=min(
-            settings.evaluations_per_round,
-            evaluations_left(store, key.campaign_id, parts.config, key.chain),
-        ),
+        count=len(candidates),
         rng=generator(parts.config.seed, key, Stream.SELECT),
         last=np.array([c.move == "random" for c in candidates], dtype=np.bool_)
         if settings.choose == "random"
         else None,
     )
-    selection = [candidates[i].structure_id for i in chosen]
+    late = _late(session, key)
+    left = evaluations_left(store, key.campaign_id, parts.config, key.chain)
+    count = max(0, min(settings.evaluations_per_round, left) - len(late))
+    # Whatever their energies: two of a kind would fail together, and what failed would fail again.
+    failed = failed_structures(store, key.campaign_id, reference_hash(parts.config.reference), chain)
+    chosen = distinct(
+        [candidates[i].atoms() for i in ranked], count, known=[structure.atoms() for structure in failed]
+    )
+    # The late ones last: those that are under way may be in by then.
+    selection = [candidates[ranked[i]].structure_id for i in chosen] + late
     try:
         rounds.change_state(store, key, epoch, "searching", "selected", selection=selection)
     except Superseded:
@@ -98,6 +105,19 @@ def _new_candidates(
         walkers = {structure_hash(walker.atoms) for walker in method.walkers(method.load(state))}
         return [c for c in candidates if c.structure_hash in walkers] or candidates
     return candidates
+
+
+def _late(session: Session, key: RoundKey) -> list[str]:
+    """What the round before selected and closed without; at most as many as a round has evaluations."""
+    if key.k == 0:
+        return []
+    before = rounds.get_round(session.store, RoundKey(key.campaign_id, key.chain, key.k - 1))
+    level = reference_hash(session.parts(key.campaign_id).config.reference)
+    return [
+        document.structure_id
+        for document in structures.get_structures(session.store, before.selection)
+        if not evaluations.count_done(session.store, [document.structure_hash], level)
+    ]
 
 
 def _energies(session: Session, key: RoundKey, chain: int | None) -> dict[str, float]:

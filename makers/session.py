@@ -10,7 +10,7 @@ from ase import Atoms
 
 from godelta import logs
 from godelta.campaign import CampaignConfig
-from godelta.delta.model import Correction, DeltaModel
+from godelta.delta.model import DeltaModel, Learnt
 from godelta.foundation import Foundation, Potential, PotentialBatch
 from godelta.makers.features import StoredFeatures, StoredForces
 from godelta.makers.heartbeat import Heartbeat
@@ -58,7 +58,7 @@ class Session:
     foundation_forces: StoredForces = field(init=False)
     potentials: PotentialCache = field(default_factory=PotentialCache)
     _parts: dict[str, CampaignParts] = field(default_factory=dict)
-    _corrections: dict[str, Correction] = field(default_factory=dict)
+    _learnt: dict[str, Learnt] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.heartbeat = Heartbeat(self.store)
@@ -76,19 +76,20 @@ class Session:
             known = self._parts[campaign_id] = replace(known, config=config)
         return known
 
-    def correction(self, model_id: str | None) -> Correction | None:
-        """A stored Δ-model; only the last few are kept in memory."""
+    def learnt(self, model_id: str | None) -> Learnt:
+        """A stored model, nothing for None; only the last few are kept in memory."""
         if model_id is None:
-            return None
-        if model_id not in self._corrections:
-            while len(self._corrections) >= 4:
-                self._corrections.pop(next(iter(self._corrections)))
-            self._corrections[model_id] = Correction.from_bytes(models.load_model(self.store, model_id))
-        return self._corrections[model_id]
+            return Learnt()
+        if model_id not in self._learnt:
+            while len(self._learnt) >= 4:
+                self._learnt.pop(next(iter(self._learnt)))
+            self._learnt[model_id] = Learnt.from_bytes(models.load_model(self.store, model_id))
+        return self._learnt[model_id]
 
     def potential(self, campaign_id: str, model_id: str | None) -> "WatchedPotential":
-        """Foundation + Δ of a campaign."""
-        model = DeltaModel(self.parts(campaign_id).foundation, self.correction(model_id))
+        """Foundation + what the model has learnt of a campaign."""
+        learnt = self.learnt(model_id)
+        model = DeltaModel(self.parts(campaign_id).foundation, learnt.correction, learnt.repulsion)
         return WatchedPotential(model, self.should_stop)
 
 

@@ -21,11 +21,11 @@ MARGIN = 0.15  # Å that a wall reaches beyond a failed contact: a relaxation wo
 SHORT = 1.3  # times the sum of covalent radii: longer distances are no contacts
 FAILED_MISFIT = 0.2 * HEIGHT  # eV
 GOOD_LIFT = 0.3  # eV: what walls may cost a good structure; one of them must not argue away many failures
-GOOD_BUMP = 0.05  # eV, the same for bumps
+GOOD_BUMP = 0.1  # eV, the same for bumps
 UNEXPLAINED = 0.2 * HEIGHT  # eV missing at a failed structure that calls for bumps
 WALL_RIDGE = 0.02  # weight of a wall's energy at failures: correlated walls share
 BUMP_RIDGE = 0.1
-BUMP_WIDTH = 0.5  # of the median distance between environments: short, a bump knows one place only
+BUMP_WIDTH = 0.15  # of the median distance between environments: short, a bump knows one place only
 MAX_BUMPS = 100  # centres per species
 
 
