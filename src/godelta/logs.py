@@ -268,6 +268,8 @@ class Reader:
     def _lines(self, path: Path) -> Iterator[Line]:
         offset = self._offsets.get(path, 0)
         try:
+            if path.stat().st_size <= offset:
+                return
             with path.open("rb") as stream:
                 stream.seek(offset)
                 whole, end, _ = stream.read().rpartition(b"\n")

@@ -45,7 +45,7 @@ def test_tab_completion():
         return done.stdout.split()
 
     assert complete("godelta b") == ["best"]
-    every = {"init", "check", "run", "status", "best", "query", "db", "worker", "schema"}
+    every = {"init", "check", "run", "status", "best", "query", "logs", "db", "worker", "schema"}
     assert every <= set(complete("godelta "))
 
 
