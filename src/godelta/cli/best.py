@@ -83,7 +83,11 @@ def export_structures(store: Store, rows: list[Raw], path: Path) -> None:
 
     images = evaluated_atoms(store, rows)
     if not images:
-        raise InputError("nothing to write: no structure has been evaluated", where=str(path))
+        raise InputError(
+            "nothing to write: no structure has been evaluated",
+            where=str(path),
+            mend="`godelta status` tells how far the campaigns are",
+        )
     try:
         write(path, images)
     except UnknownFileTypeError:
@@ -99,7 +103,9 @@ def export_structures(store: Store, rows: list[Raw], path: Path) -> None:
             mend="formats that hold many structures are .extxyz, .traj and .json; or ask for -n 1",
         ) from None
     except OSError as error:
-        raise InputError(f"cannot be written: {error.strerror}", where=str(path)) from None
+        raise InputError(
+            f"cannot be written: {error.strerror}", where=str(path), mend="choose another file with --export"
+        ) from None
 
 
 def evaluated_atoms(store: Store, rows: list[Raw]) -> "list[Atoms]":

@@ -41,7 +41,11 @@ def make_workspace(folder: Path) -> None:
                 path.write_text(text, encoding="utf-8")
                 made.append(path)
     except OSError as error:
-        raise GodeltaError(f"cannot be written: {error.strerror}", where=str(folder)) from None
+        raise GodeltaError(
+            f"cannot be written: {error.strerror}",
+            where=str(folder),
+            mend="choose another folder, on a disk with space that you may write to",
+        ) from None
     for path in sorted(made):
         console.print(f"[green]made[/]  {path}")
     for path in sorted(kept):

@@ -46,7 +46,11 @@ def show_query(options: QueryOptions, folder: Path | None, *, export: Path | Non
         )
     elif output == "extxyz":
         if not rows:
-            raise InputError("no structure fits")
+            raise InputError(
+                "no structure fits",
+                where="godelta query",
+                mend="ask for less: each option narrows the search",
+            )
         from ase.io import write
 
         write(sys.stdout, evaluated_atoms(store, rows), format="extxyz")

@@ -62,7 +62,9 @@ class SOAP:
         self.settings = settings
         self.species = tuple(sorted({int(z) for z in species}))
         if not self.species:
-            raise InputError("a SOAP descriptor needs at least one species")
+            raise InputError(
+                "a SOAP descriptor needs at least one species", mend="give the atomic numbers that occur"
+            )
         self._kind_of = np.full(len(chemical_symbols) + 1, -1, dtype=np.int64)
         self._kind_of[list(self.species)] = np.arange(len(self.species))
         self._basis = self._make_basis()
@@ -85,7 +87,10 @@ class SOAP:
         if kinds.size and kinds.min() < 0:
             symbol = chemical_symbols[int(numbers[int(np.argmin(kinds))])]
             known = ", ".join(chemical_symbols[z] for z in self.species)
-            raise InputError(f"the descriptor covers {known}, but the structure contains {symbol}")
+            raise InputError(
+                f"the descriptor covers {known}, but the structure contains {symbol}",
+                mend="make the descriptor with every species that occurs",
+            )
         return kinds
 
     def features(self, atoms: Atoms) -> FloatArray:
@@ -109,7 +114,8 @@ class SOAP:
         except ValueError:
             self.kinds(atoms)  # names the species, if that is what is wrong
             raise InputError(
-                "the structure is periodic along cell vectors that are missing or not independent"
+                "the structure is periodic along cell vectors that are missing or not independent",
+                mend="give it a cell, or take the periodicity away",
             ) from None
         return features, SOAPContext(kinds, (indices, vectors), coefficients)
 

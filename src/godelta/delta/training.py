@@ -64,12 +64,19 @@ def check_data(
         If there is nothing to train on, lengths differ, ids repeat, or an energy is not finite.
     """
     if not ids:
-        raise GodeltaError("there is no evaluated structure to train a Δ-model on")
+        raise GodeltaError(
+            "there is no evaluated structure to train a Δ-model on", mend="evaluate a structure first"
+        )
     lengths = {len(ids), n_structures, len(foundation_energies), len(reference_energies)}
     if len(lengths) > 1:
-        raise GodeltaError("structures, ids and energies for a Δ-model differ in number")
+        raise GodeltaError(
+            "structures, ids and energies for a Δ-model differ in number",
+            mend="give one of each per structure",
+        )
     if len(set(ids)) < len(ids):
-        raise GodeltaError("an evaluation was given twice to the training of a Δ-model")
+        raise GodeltaError(
+            "an evaluation was given twice to the training of a Δ-model", mend="give each id once"
+        )
     finite = np.isfinite(foundation_energies) & np.isfinite(reference_energies)
     if not finite.all():
         bad = ids[int(np.argmin(finite))]

@@ -265,7 +265,11 @@ def _readable(source: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror or error}", where=str(source)) from error
+        raise InputError(
+            f"cannot be read: {error.strerror or error}",
+            where=str(source),
+            mend="name a file that `godelta db backup` has written",
+        ) from error
     except _DAMAGED as error:
         raise InputError(
             f"this is no backup of godelta, or it is damaged: {error}",

@@ -124,7 +124,11 @@ def get_evaluation(store: Store, structure_hash: str, reference_hash: str) -> Ev
     """
     raw = store.evaluations.find_one({"structure_hash": structure_hash, "reference_hash": reference_hash})
     if raw is None:
-        raise GodeltaError("the structure has no evaluation at this reference level", where=structure_hash)
+        raise GodeltaError(
+            "the structure has no evaluation at this reference level",
+            where=structure_hash,
+            mend="`godelta query` lists those that there are",
+        )
     return EvaluationDocument.from_mongo(raw)
 
 

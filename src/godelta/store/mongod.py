@@ -312,7 +312,11 @@ class PrivateMongod:
                 raise self._explained(f"mongod did not start (exit code {code})")
             port = _free_port(None)
         else:
-            raise GodeltaError("no free port found for the private database", where=str(self.log))
+            raise GodeltaError(
+                "no free port found for the private database",
+                where=str(self.log),
+                mend="try again, or name a server of your own in godelta.yaml",
+            )
         noted = self._noted_pid()
         record = None if noted is None else ServerRecord.of_process(port, noted)
         if record is None:
@@ -386,7 +390,11 @@ class PrivateMongod:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
         if not wait_for_end(pid, STOP_SECONDS):
-            raise GodeltaError(f"mongod (pid {pid}) did not stop:\n{log_tail(self.log)}", where=str(self.log))
+            raise GodeltaError(
+                f"mongod (pid {pid}) did not stop:\n{log_tail(self.log)}",
+                where=str(self.log),
+                mend=f"wait and try again; at last `kill -9 {pid}`: no committed data are lost",
+            )
 
 
 @contextmanager
@@ -462,4 +470,8 @@ def _free_port(preferred: int | None) -> int:
             except OSError:
                 continue
             return port
-    raise GodeltaError("no free port on the loopback interface")
+    raise GodeltaError(
+        "no free port on the loopback interface",
+        where="127.0.0.1",
+        mend="end programs that hold ports, or name a server of your own in godelta.yaml",
+    )

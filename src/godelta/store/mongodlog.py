@@ -64,7 +64,9 @@ def explain_end(home: Path, log: Path, otherwise: str) -> GodeltaError:
     for words, what, mend in _CAUSES:
         if any(word in tail for word in words):
             return GodeltaError(what, where=str(home / "data"), mend=f"{mend}\n  details: {log}")
-    return GodeltaError(f"{otherwise}:\n{tail}", where=str(log))
+    return GodeltaError(
+        f"{otherwise}:\n{tail}", where=str(log), mend="mend what its last lines say; try again"
+    )
 
 
 def _log_entry(line: str) -> tuple[str, str]:

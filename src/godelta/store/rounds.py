@@ -49,7 +49,9 @@ def get_round(store: Store, key: RoundKey) -> RoundDocument:
     """
     found = find_round(store, key)
     if found is None:
-        raise GodeltaError("there is no such round", where=str(key))
+        raise GodeltaError(
+            "there is no such round", where=str(key), mend="restore a backup: `godelta db restore`"
+        )
     return found
 
 

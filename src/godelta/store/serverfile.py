@@ -173,6 +173,7 @@ def file_lock(path: Path, seconds: float) -> Iterator[None]:
                     raise GodeltaError(
                         "another godelta process has been starting or stopping the database for too long",
                         where=str(path),
+                        mend="wait for it, or end it: `ps -fu $USER` shows its process",
                     ) from None
                 time.sleep(0.05)
         yield

@@ -53,7 +53,9 @@ def get_structure(store: Store, structure_id: str) -> StructureDocument:
     """
     raw = store.structures.find_one({"structure_id": structure_id})
     if raw is None:
-        raise GodeltaError("there is no such structure", where=structure_id)
+        raise GodeltaError(
+            "there is no such structure", where=structure_id, mend="restore a backup: `godelta db restore`"
+        )
     return StructureDocument.from_mongo(raw)
 
 

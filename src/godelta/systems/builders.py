@@ -47,7 +47,9 @@ def build_problem(settings: SystemSettings, base: Path) -> SearchProblem:
     try:
         numbers = parse_formula(settings.formula)
     except ValueError as error:
-        raise InputError(str(error), where="system.formula") from error
+        raise InputError(
+            str(error), where="system.formula", mend="list the atoms to place, e.g. Ag8S4"
+        ) from error
     if isinstance(settings, ClusterSettings):
         problem = _cluster(settings, numbers)
     elif isinstance(settings, SurfaceSettings):
@@ -80,7 +82,11 @@ def _surface(settings: SurfaceSettings, numbers: IntArray) -> SearchProblem:
     try:
         slab = _SLABS[settings.builder](settings.element, size=settings.size, a=a, periodic=True)
     except ValueError as error:
-        raise InputError(f"ASE cannot build this slab: {error}", where="system.size") from error
+        raise InputError(
+            f"ASE cannot build this slab: {error}",
+            where="system.size",
+            mend="take other repetitions: even numbers fit every builder",
+        ) from error
     # Half of the vacuum lies below: codes with a non-periodic direction need it on both sides.
     top = float(np.ptp(slab.positions[:, 2])) + settings.confinement.top
     cell = np.array(slab.cell)
