@@ -15,9 +15,15 @@ from godelta.store.documents import ModelDocument
 _NAMESPACE = uuid.UUID("6f2a1c52-53f0-5a0e-9d8e-0c4a7e1b7d11")
 
 
-def model_id_for(campaign_id: str, evaluation_ids: Iterable[str], settings_digest: str) -> str:
-    """Id of the model that these evaluations and settings give, in whatever order they come."""
-    parts = [campaign_id, settings_digest, *sorted(evaluation_ids)]
+def model_id_for(
+    campaign_id: str,
+    evaluation_ids: Iterable[str],
+    settings_digest: str,
+    failed_ids: Iterable[str] = (),
+) -> str:
+    """Id of the model that these evaluations, failures and settings give, in whatever order they come."""
+    failed = [f"failed {name}" for name in sorted(failed_ids)]
+    parts = [campaign_id, settings_digest, *sorted(evaluation_ids), *failed]
     return str(uuid.uuid5(_NAMESPACE, "\n".join(parts)))
 
 
@@ -43,13 +49,14 @@ def get_model(store: Store, model_id: str) -> ModelDocument:
     return ModelDocument.from_mongo(raw)
 
 
-def save_model(
+def save_model(  # noqa: PLR0913 - what a model is, and what people may want to know of it
     store: Store,
     campaign_id: str,
     evaluation_ids: Iterable[str],
     settings_digest: str,
     blob: bytes,
     *,
+    failed_ids: Iterable[str] = (),
     hyperparameters: Mapping[str, Any] | None = None,
     metrics: Mapping[str, Any] | None = None,
 ) -> ModelDocument:
@@ -63,11 +70,13 @@ def save_model(
         Digest of the settings of the Δ-model.
     blob
         The model's arrays.
+    failed_ids
+        What identifies the failures that it knows, in any order.
     hyperparameters, metrics
         For people and plots; units in the keys.
     """
-    ids = tuple(sorted(evaluation_ids))
-    model_id = model_id_for(campaign_id, ids, settings_digest)
+    ids, failed = tuple(sorted(evaluation_ids)), tuple(sorted(failed_ids))
+    model_id = model_id_for(campaign_id, ids, settings_digest, failed)
     raw = store.models.find_one({"model_id": model_id})
     if raw is not None and _whole_blob(store, ModelDocument.from_mongo(raw)) is not None:
         return ModelDocument.from_mongo(raw)
@@ -77,6 +86,7 @@ def save_model(
         model_id=model_id,
         campaign_id=campaign_id,
         evaluation_ids=ids,
+        failed_ids=failed,
         settings_digest=settings_digest,
         hyperparameters=dict(hyperparameters or {}),
         metrics=dict(metrics or {}),
