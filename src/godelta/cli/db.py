@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import ValidationError
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from godelta import logs
 from godelta.cli.console import console
@@ -115,6 +115,7 @@ def _tell(what: str, manifest: Manifest) -> None:
         f"{parts['evaluations']} evaluations, {parts['models']} models "
         f"({manifest.created_at:%Y-%m-%d %H:%M} UTC, godelta {manifest.godelta}).",
         markup=False,
+        soft_wrap=True,
     )
 
 
@@ -138,7 +139,7 @@ def _bar(title: str) -> Iterator[Report]:
         yield _reporter(progress, task)
 
 
-def _reporter(progress: Progress, task: int) -> Callable[[int, int], None]:
+def _reporter(progress: Progress, task: TaskID) -> Callable[[int, int], None]:
     shown = [0.0]
 
     def report(done: int, total: int) -> None:

@@ -198,12 +198,12 @@ def _as_it_is() -> Iterator[None]:
 def _history(client: MongoClient[Raw]) -> Iterator[None]:
     """Let the server keep its history while a backup is taken, five minutes are its default."""
     name = "minSnapshotHistoryWindowInSeconds"
-    before = client.admin.command("getParameter", 1, **{name: 1})[name]
-    client.admin.command("setParameter", 1, **{name: HISTORY_SECONDS})
+    before = client.admin.command({"getParameter": 1, name: 1})[name]
+    client.admin.command({"setParameter": 1, name: HISTORY_SECONDS})
     try:
         yield
     finally:
-        client.admin.command("setParameter", 1, **{name: before})
+        client.admin.command({"setParameter": 1, name: before})
 
 
 def _written(store: Store, partial: Path, report: Report) -> Manifest:
@@ -254,9 +254,9 @@ def _write(store: Store, stream: BinaryIO, report: Report) -> Manifest:
 
 
 def _snapshot(store: Store, name: str, session: ClientSession) -> Iterator[bytes]:
-    collection = store.db.get_collection(name, codec_options=_RAW)
+    collection = store.db.with_options(codec_options=_RAW)[name]
     for document in collection.find({}, session=session):
-        yield document.raw
+        yield bytes(document.raw)
 
 
 @contextmanager

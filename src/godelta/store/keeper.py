@@ -16,7 +16,7 @@ import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import psutil
 
@@ -73,15 +73,31 @@ def ensure_keeper(workspace: Path, home: Path) -> None:
         )
 
 
-def count_clients(pid: int, port: int) -> int:
-    """How many connections other processes have to a server; one that has ended has none."""
+def count_clients(pid: int, port: int, besides: int | None = None) -> int:
+    """How many connections other processes have to a server; one that has ended has none.
+
+    Parameters
+    ----------
+    pid, port
+        The server.
+    besides
+        A process whose connections do not count.
+    """
+    established = _established(pid)
+    # mongod also talks to itself.
+    uncounted = {near for near, _ in established}
+    if besides is not None:
+        uncounted |= {near for near, _ in _established(besides)}
+    return sum(near.port == port and far not in uncounted for near, far in established)
+
+
+def _established(pid: int) -> list[tuple[Any, Any]]:
+    """Both ends of a process's connections, its own first."""
     try:
         connections = psutil.Process(pid).net_connections("tcp")
     except psutil.NoSuchProcess:
-        return 0
-    established = [item for item in connections if item.status == psutil.CONN_ESTABLISHED]
-    own = {item.laddr for item in established}  # mongod also talks to itself
-    return sum(item.laddr.port == port and item.raddr not in own for item in established)
+        return []
+    return [(item.laddr, item.raddr) for item in connections if item.status == psutil.CONN_ESTABLISHED]
 
 
 def keep(workspace: Path, lock: IO[str]) -> None:

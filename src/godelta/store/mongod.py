@@ -175,11 +175,11 @@ class PrivateMongod:
             return True
 
     def clients(self) -> int:
-        """How many connections other processes and this one have to the server."""
+        """How many connections other processes have to the server."""
         record = ServerRecord.read(self.record_file)
         if record is None or record.pid is None or not record.is_alive(self.data):
             return 0
-        return count_clients(record.pid, record.port)
+        return count_clients(record.pid, record.port, besides=os.getpid())
 
     def status(self) -> MongodStatus:
         """The state of the server as seen from this host."""
