@@ -253,3 +253,18 @@ def test_ctrl_c_at_the_terminal_does_not_reach_the_engine(tmp_path):
     group, session = evaluate_isolated(CLUSTER, settings, tmp_path).log_tail.split()
     assert int(group) != os.getpgid(0)
     assert int(session) != os.getsid(0)
+
+
+@pytest.mark.parametrize("jump", [1e6, -1e6])
+def test_a_clock_that_is_set_changes_no_deadline(tmp_path, monkeypatch, jump):
+    real, calls = time.time, []
+
+    def clock():
+        calls.append(None)
+        return real() + (jump if len(calls) > 1 else 0.0)
+
+    deadline = real() + 60.0
+    monkeypatch.setattr("godelta.reference.process.time.time", clock)
+    outcome = evaluate_isolated(CLUSTER, _settings("Calm"), tmp_path, deadline=deadline)
+    assert (outcome.status, outcome.reason) == ("ok", None)
+    assert calls

@@ -113,6 +113,22 @@ def test_the_servers_clock_decides(store: Store, monkeypatch: pytest.MonkeyPatch
     assert before <= mine.until - timedelta(seconds=100) <= after
 
 
+@pytest.mark.parametrize("hours", [-48, 48])
+def test_a_servers_clock_that_is_set_holds_nobody_up(store: Store, hours: int) -> None:
+    """Set forward, a lease seems over; set back, it seems to last for days: either way one result counts."""
+    first = evaluations.claim(store, "s", "r", "first", 60.0)
+    shifted = first.until + timedelta(hours=hours)
+    store.evaluations.update_one({}, {"$set": {"lease.until": shifted}})
+    second = evaluations.claim(store, "s", "r", "second", 60.0)
+    assert isinstance(second, Claim)
+    assert second.token == first.token + 1
+    assert isinstance(evaluations.claim(store, "s", "r", "third", 60.0), Busy)
+    with pytest.raises(Superseded):
+        evaluations.commit_ok(store, first, -1.0, np.zeros((2, 3)))
+    evaluations.commit_ok(store, second, -2.0, np.zeros((2, 3)))
+    assert evaluations.get_evaluation(store, "s", "r").energy == -2.0
+
+
 def test_a_released_claim_is_free_at_once_and_no_attempt(store: Store) -> None:
     evaluations.release(store, claimed(store))
     commit_ok(store, claimed(store, "another"), -1.0, FORCES)

@@ -1,6 +1,7 @@
 """The processes of one evaluation, watched from the worker: wall time, memory, the wish to stop."""
 
 import json
+import math
 import os
 import select
 import signal
@@ -63,6 +64,8 @@ def run_guarded(
         `should_stop` returned True.
     """
     started = time.monotonic()
+    # The system's clock may be set while the engine runs.
+    left = math.inf if deadline is None else deadline - time.time()
     guard = _start(scratch, limits)
     tree = _Tree(guard.pid)
     finding: Finding | None = None
@@ -72,7 +75,7 @@ def run_guarded(
                 raise Interrupted
             if time.monotonic() - started > limits.wall_seconds:
                 finding = Finding("wall_limit", f"longer than {limits.wall_seconds:g} s")
-            elif deadline is not None and time.time() > deadline:
+            elif time.monotonic() - started > left:
                 finding = Finding("interrupted", "the time of the surrounding job was over")
             elif (rss := tree.rss_mb()) > limits.memory_mb:
                 finding = Finding("memory_limit", f"{rss:.0f} MB (limit {limits.memory_mb:g} MB)")

@@ -26,6 +26,11 @@ from godelta.store.structures import get_structures, selected_ids
 
 MAX_LOST = 3  # attempts in a row without a word, before a structure is no longer tried
 LOG_CHARACTERS = 20_000
+MAX_LEASE_S = 3600.0
+
+_OVER: Raw = {"$lte": [{"$ifNull": ["$lease.until", None]}, "$$NOW"]}
+# No lease is that long: the server's clock has been set back since.
+_OF_ANOTHER_CLOCK: Raw = {"$gt": ["$lease.until", {"$add": ["$$NOW", round(MAX_LEASE_S * 1000)]}]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +93,7 @@ def claim(
     owner
         Who asks: host, process, job.
     seconds
-        Length of the lease.
+        Length of the lease, an hour at most.
     max_lost
         After so many attempts in a row whose lease ran out without a word, the evaluation becomes
         failed with the reason `lost`: it kills its workers.
@@ -101,7 +106,7 @@ def claim(
         elif raw["state"] != "pending":
             return Stored(EvaluationDocument.from_mongo(raw))
         raw = store.evaluations.find_one_and_update(
-            where | {"state": "pending", "$expr": {"$lte": [{"$ifNull": ["$lease.until", None]}, "$$NOW"]}},
+            where | {"state": "pending", "$expr": {"$or": [_OVER, _OF_ANOTHER_CLOCK]}},
             _lease(owner, seconds, max_lost),
             return_document=ReturnDocument.AFTER,
         )
