@@ -7,7 +7,7 @@ from ase.cluster import Icosahedron, Octahedron
 from ase.constraints import FixAtoms
 from ase.optimize import BFGS
 
-from godelta.analysis.duplicates import group
+from godelta.analysis.duplicates import distinct, group
 
 RNG = np.random.default_rng
 
@@ -116,3 +116,15 @@ def test_nothing_and_fixed_atoms_only():
     slab = fcc111("Ag", (2, 2, 2), vacuum=6.0)
     slab.set_constraint(FixAtoms(indices=list(range(8))))
     assert _labels(slab, slab.copy()) == [0, 0]
+
+
+def test_distinct_compares_every_pair_and_stops_at_the_count():
+    def dimer(length: float) -> Atoms:
+        return Atoms("Ag2", [[0.0, 0, 0], [length, 0, 0]])
+
+    chain = [dimer(2.0), dimer(2.1), dimer(2.2), dimer(2.32), Atoms("Au2", [[0.0, 0, 0], [2.0, 0, 0]])]
+    assert distinct(chain, 9) == [0, 2, 4]
+    assert distinct(chain, 2) == [0, 2]
+    assert distinct(chain, 0) == []
+    assert distinct(chain, 9, known=[dimer(2.1)]) == [3, 4]
+    assert distinct(chain, 9, distance_tolerance=0.05) == [0, 1, 2, 3, 4]

@@ -5,10 +5,10 @@ import pytest
 
 from godelta.makers import retrain
 from godelta.makers.evaluate import run_evaluate
-from godelta.makers.retrain import run_retrain
+from godelta.makers.retrain import run_retrain, train_model
 from godelta.makers.search import run_search
 from godelta.makers.select import run_select
-from godelta.store import campaigns, evaluations, models, rounds
+from godelta.store import campaigns, evaluations, models, rounds, structures
 from godelta.store.documents import RoundKey
 
 
@@ -72,10 +72,57 @@ def test_a_model_that_a_dead_job_has_stored_is_not_trained_again(session, evalua
     assert opened.models.count_documents({}) == 1
 
 
-def test_without_an_evaluation_the_model_stays(session, evaluated, opened):
-    key = evaluated(reference={"limits": {"min_distance_factor": 9.0}})
+def test_without_an_evaluation_the_model_stays(session, begin, opened):
+    key = begin()
+    run_search(session, key, 0)
+    run_select(session, key, 0)
+    rounds.change_state(opened, key, 0, "selected", "evaluating")
     assert run_retrain(session, key, 0) == {"status": "closed", "model_id": None}
     assert opened.models.count_documents({}) == 0
+
+
+def test_where_everything_failed_failures_alone_teach(session, evaluated, opened):
+    key = evaluated(reference={"limits": {"min_distance_factor": 9.0}})
+    model_id = run_retrain(session, key, 0)["model_id"]
+    document = models.get_model(opened, model_id)
+    selection = rounds.get_round(opened, key).selection
+    assert (document.evaluation_ids, set(document.failed_ids)) == ((), set(selection))
+    learnt = session.learnt(model_id)
+    assert learnt.correction is None
+    failed = [structure.atoms() for structure in structures.get_structures(opened, selection)]
+    batch = session.potential(key.campaign_id, model_id).evaluate(failed, uncertainty=True)
+    assert (batch.energies - batch.foundation_energies).min() > 1.0
+    second = RoundKey(key.campaign_id, 0, 1)
+    rounds.plan_round(opened, second, model_id)
+    run_search(session, second, 0)
+    assert run_select(session, second, 0)["status"] == "selected"
+
+
+def test_a_failure_that_was_opened_again_no_longer_repels(session, evaluated, opened):
+    key = evaluated()
+    level, selection = _level(opened, key), rounds.get_round(opened, key).selection
+    failing, good = structures.get_structures(opened, selection)
+    opened.evaluations.update_one({"structure_hash": failing.structure_hash}, {"$set": {"state": "failed"}})
+    with_failure = train_model(session, key, None)
+    assert models.get_model(opened, with_failure).failed_ids == (failing.structure_id,)
+    assert session.learnt(with_failure).repulsion is not None
+    assert evaluations.reopen_failed(opened, [failing.structure_hash], level) == 1
+    without = train_model(session, key, with_failure)
+    assert without != with_failure
+    assert models.get_model(opened, without).failed_ids == ()
+    assert models.get_model(opened, without).evaluation_ids == (good.structure_id,)
+    assert session.learnt(without).repulsion is None
+
+
+def test_the_same_failures_give_the_same_model(session, evaluated, opened):
+    blobs = []
+    for name in ("a", "b"):
+        key = evaluated(name)
+        documents = structures.get_structures(opened, rounds.get_round(opened, key).selection)
+        first = min(document.structure_hash for document in documents)
+        opened.evaluations.update_one({"structure_hash": first}, {"$set": {"state": "failed"}})
+        blobs.append(models.load_model(opened, train_model(session, key, None)))
+    assert blobs[0] == blobs[1]
 
 
 def test_nothing_selected_closes_the_round_too(session, begin, opened):

@@ -60,13 +60,66 @@ def test_lowest_first_and_one_of_each_kind(session, begin, propose):
 
 def test_what_was_selected_before_is_not_selected_again(session, begin, propose, opened):
     first = begin(search={"selection": {"evaluations_per_round": 3}})
-    propose(first, [SQUARE, PYRAMID], [2.0, 1.0])
+    old = propose(first, [SQUARE, PYRAMID], [2.0, 1.0])
     run_select(session, first, 0)
     second = RoundKey(first.campaign_id, 0, 1)
     rounds.plan_round(opened, second, None)
     ids = propose(second, [SQUARE, turned(SQUARE), PYRAMID + 0.003, ROW], [2.0, 2.0, 1.0, 7.0])
     run_select(session, second, 0)
-    assert list(rounds.get_round(opened, second).selection) == [ids[3]]
+    new, *late = rounds.get_round(opened, second).selection
+    assert (new, sorted(late)) == (ids[3], sorted(old))  # the old ones are still to be evaluated
+
+
+@pytest.fixture
+def fail(session, opened):
+    """Have the evaluations of structures fail."""
+
+    def make(key: RoundKey, *ids: str) -> None:
+        level = reference_hash(session.parts(key.campaign_id).config.reference)
+        for document in structures.get_structures(opened, ids):
+            claim = evaluations.claim(opened, document.structure_hash, level, owner="test", seconds=60.0)
+            evaluations.commit_failed(opened, claim, "not_converged", "no luck")
+
+    return make
+
+
+def test_nothing_equivalent_to_a_failure_is_selected_whatever_it_promises(
+    session, begin, propose, opened, fail
+):
+    first = begin(search={"selection": {"evaluations_per_round": 3}})
+    failing = propose(first, [SQUARE, PYRAMID], [2.0, 1.0])
+    run_select(session, first, 0)
+    fail(first, *failing)
+    second = RoundKey(first.campaign_id, 0, 1)
+    rounds.plan_round(opened, second, None)
+    ids = propose(second, [turned(SQUARE) + 0.01, PYRAMID * 1.01, ROW], [-50.0, -90.0, 7.0])
+    run_select(session, second, 0)
+    assert list(rounds.get_round(opened, second).selection) == [ids[2]]
+
+
+def test_a_neighbour_of_a_failure_that_belongs_to_a_good_structure(session, begin, propose, opened, fail):
+    key = begin(search={"selection": {"evaluations_per_round": 1}})
+    chain = [BENT, BENT * 1.015, BENT * 1.03]  # each within the tolerance of the next, the ends are not
+    for k, (positions, energy) in enumerate(zip(chain, (3.0, 1.0, -1.0), strict=True)):
+        place = RoundKey(key.campaign_id, 0, k)
+        if k:
+            rounds.plan_round(opened, place, None)
+        (name,) = propose(place, [positions], [energy])
+        assert run_select(session, place, 0)["selected"] == (k < 2)
+        if k == 0:
+            level = reference_hash(session.parts(key.campaign_id).config.reference)
+            digest = structures.get_structure(opened, name).structure_hash
+            claim = evaluations.claim(opened, digest, level, owner="test", seconds=60.0)
+            evaluations.commit_ok(opened, claim, 5.0, np.zeros((4, 3)), {})
+        elif k == 1:
+            fail(place, name)
+
+
+def test_two_of_a_kind_in_one_round_are_one_even_where_energies_differ(session, begin, propose, opened):
+    key = begin(search={"selection": {"evaluations_per_round": 3}})
+    ids = propose(key, [SQUARE, turned(SQUARE) + 0.01, ROW], [2.0, 1.0, 7.0])
+    run_select(session, key, 0)
+    assert list(rounds.get_round(opened, key).selection) == [ids[1], ids[2]]
 
 
 @pytest.mark.parametrize(("promised", "again"), [(0.9, True), (1.0, False), (1.3, False)])

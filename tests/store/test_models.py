@@ -20,14 +20,19 @@ def test_ids_depend_on_campaign_evaluations_and_settings_but_not_on_their_order(
     base = models.model_id_for("c", ["a", "b"], "s")
     assert base == models.model_id_for("c", ["b", "a"], "s")
     others = [("d", ["a", "b"], "s"), ("c", ["a"], "s"), ("c", ["ab"], "s"), ("c", ["a", "b"], "t")]
-    assert len({base, *(models.model_id_for(*other) for other in others)}) == 5
+    failed = [["c"], ["d"], ["c", "d"]]
+    ids = {base, *(models.model_id_for(*other) for other in others)}
+    ids |= {models.model_id_for("c", ["a", "b"], "s", names) for names in failed}
+    ids.add(models.model_id_for("c", ["a", "b", "c"], "s"))
+    assert len(ids) == 9
+    assert models.model_id_for("c", ["a", "b"], "s", ["d", "c"]) in ids
 
 
 def test_a_model_is_stored_once(store: Store) -> None:
     first = models.save_model(store, "c", ["b", "a"], "s", BLOB, hyperparameters={"length_scale": 40.0})
     again = models.save_model(store, "c", ["a", "b"], "s", b"other", metrics={"mae_eV": 1.0})
     assert again == models.get_model(store, first.model_id)
-    assert (again.sha256, again.evaluation_ids) == (first.sha256, ("a", "b"))
+    assert (again.sha256, again.evaluation_ids, again.failed_ids) == (first.sha256, ("a", "b"), ())
     assert first.model_id == models.model_id_for("c", ["a", "b"], "s")
     assert models.load_model(store, first.model_id) == BLOB
     assert models.is_whole(store, first.model_id)
