@@ -132,7 +132,7 @@ def _close_early(store: Store, launchpad: "LaunchPad", round_: RoundDocument, co
 def _add_workflow(launchpad: "LaunchPad", key: RoundKey, epoch: int, config: CampaignConfig) -> str:
     if not _add(launchpad, round_workflow(key, epoch, config)):
         return ""
-    log.info("round planned%s", f" anew, for the {epoch + 1}. time" if epoch else "")
+    log.info("round planned%s", f" anew, attempt {epoch + 1}" if epoch else "")
     return workflow_mark(key, epoch)
 
 
