@@ -20,7 +20,8 @@ from pymongo.errors import PyMongoError
 
 from godelta.errors import GodeltaError
 from godelta.store.database import connect
-from godelta.store.mongod import PrivateMongod, find_mongod
+from godelta.store.mongod import PrivateMongod
+from godelta.store.mongod_binary import find_mongod
 from godelta.store.mongodlog import explain_end, log_tail
 from godelta.store.serverfile import (
     ServerRecord,
@@ -29,6 +30,7 @@ from godelta.store.serverfile import (
     network_file_system,
     wait_for_end,
 )
+from godelta.store.watch import was_killed
 
 START = """
 import sys
@@ -479,3 +481,23 @@ def test_log_tail_prefers_errors_of_the_last_run(tmp_path: Path) -> None:
     ]
     log.write_text("\n".join(json.dumps(line) for line in lines))
     assert log_tail(log) == 'disk is full {"errno": 28}'
+
+
+def test_a_watch_does_not_undo_a_stop_that_is_under_way(server: PrivateMongod) -> None:
+    server.start()
+    record = ServerRecord.read(server.record_file)
+    assert record is not None
+    with file_lock(server.home / "lock", 10.0):  # as `stop` holds it
+        kill(server)
+        assert was_killed(server), "so it looks until the stop has noted itself"
+        watch = threading.Thread(target=server.start, args=(lambda: was_killed(server),))
+        watch.start()
+        record.stopped().write(server.record_file)
+    watch.join()
+    assert not server.status().running
+    server.start(lambda: was_killed(server))
+    assert not server.status().running
+    server.start()
+    kill(server)
+    server.start(lambda: was_killed(server))
+    assert server.status().running

@@ -58,7 +58,7 @@ def _workspace(workspace: Workspace) -> str:
 
 
 def _mongod() -> str:
-    from godelta.store.mongod import find_mongod
+    from godelta.store.mongod_binary import find_mongod
 
     return str(find_mongod())
 

@@ -1,6 +1,5 @@
 """The private MongoDB server of a workspace: found, started and stopped by godelta itself."""
 
-import importlib.util
 import logging
 import os
 import secrets
@@ -8,7 +7,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +19,7 @@ from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
 
 from godelta.errors import GodeltaError
 from godelta.store.keeper import count_clients, ensure_keeper, note_use
+from godelta.store.mongod_binary import find_mongod
 from godelta.store.mongodlog import explain_end, log_tail
 from godelta.store.serverfile import (
     ServerRecord,
@@ -45,40 +44,6 @@ _UNAUTHORIZED, _AUTHENTICATION_FAILED, _ALREADY_INITIALIZED, _USER_EXISTS = 13, 
 _STILL_STARTING = frozenset({94, 109, 11602})
 
 log = logging.getLogger(__name__)
-
-
-def find_mongod() -> Path:
-    """Locate the server's binary: GODELTA_MONGOD, then PATH, then the extra `mongod`.
-
-    Raises
-    ------
-    GodeltaError
-        Where none of the three has it, or GODELTA_MONGOD names no executable file.
-    """
-    chosen = os.environ.get("GODELTA_MONGOD")
-    if chosen:
-        if os.access(chosen, os.X_OK) and Path(chosen).is_file():
-            return Path(chosen).resolve()
-        raise GodeltaError(
-            f"{chosen} is not an executable file",
-            where="GODELTA_MONGOD",
-            mend="set GODELTA_MONGOD to the path of a mongod binary, or unset it",
-        )
-    on_path = shutil.which("mongod")
-    if on_path:
-        return Path(on_path)
-    name = "mongod.exe" if sys.platform == "win32" else "mongod"
-    # The spec of a top-level package is found without importing it.
-    spec = importlib.util.find_spec("fiftyone")
-    for location in (spec.submodule_search_locations or []) if spec else []:
-        binary = Path(location) / "db" / "bin" / name
-        if os.access(binary, os.X_OK):
-            return binary
-    raise GodeltaError(
-        "no MongoDB server (mongod) found",
-        mend="one of: set GODELTA_MONGOD to the path of a mongod binary; put mongod on PATH; "
-        'or install one with: pip install "godelta[mongod]"',
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +81,13 @@ class PrivateMongod:
         self._key_file = self.home / "keyfile"
         self._first_start = self.home / "first-start"  # there until the data have been usable once
 
-    def start(self) -> str:
+    def start(self, only_if: Callable[[], bool] = lambda: True) -> str:
         """Start the server unless it runs already, and return its URI.
+
+        Parameters
+        ----------
+        only_if
+            Asked once nobody else can start or stop the server: whether it shall still be started.
 
         Raises
         ------
@@ -135,6 +105,8 @@ class PrivateMongod:
         with self._writable():
             self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
             with file_lock(self.home / "lock", START_SECONDS):
+                if not only_if():
+                    return self.uri()
                 running = self._running()
                 if running is None:
                     self._launch()

@@ -53,7 +53,8 @@ class ServerWatch:
             try:
                 if was_killed(server):
                     log.warning("the database server is gone; starting it again")
-                    server.start()
+                    # Whoever is stopping it in order notes that only when it has ended.
+                    server.start(only_if=lambda: was_killed(server))
                     log.info("the database server is back")
             except (GodeltaError, OSError) as problem:
                 log.error("%s", problem)
