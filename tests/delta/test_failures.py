@@ -54,7 +54,7 @@ def both(cluster, world) -> Repulsion:
     """A repulsion with a wall and bumps: one of the failures has no contact closer than the good ones."""
     good, failed = world
     calm = next(atoms for atoms in good[10:] if not (contacts(atoms) < contacts(*good[:10])).any())
-    repulsion = fit(good[:10], [*failed[:2], calm])
+    repulsion = fit(good[:10], [*failed, calm])
     assert len(repulsion.reach)
     assert len(repulsion.heights)
     return repulsion
@@ -91,7 +91,7 @@ def test_a_wall_is_learnt_where_the_cause_is(world, cluster):
 def test_good_structures_are_hardly_lifted_and_failed_ones_are_raised(both, world):
     good, failed = world
     assert max(both.evaluate(atoms)[0] for atoms in good[:10]) < 0.5
-    assert min(both.evaluate(atoms)[0] for atoms in failed[:2]) > 0.3 * HEIGHT
+    assert np.median([both.evaluate(atoms)[0] for atoms in failed]) > 0.6 * HEIGHT
 
 
 def test_a_failure_without_a_close_contact_gets_bumps_of_its_own(world):
@@ -101,6 +101,30 @@ def test_a_failure_without_a_close_contact_gets_bumps_of_its_own(world):
     assert len(repulsion.reach) == 0
     assert repulsion.evaluate(failed)[0] > 0.4 * HEIGHT
     assert max(repulsion.evaluate(atoms)[0] for atoms in good[:10]) < 0.2
+
+
+def test_the_blame_is_not_shared():
+    """Whatever is short in all failures could be the cause; one cause is enough."""
+    generator = np.random.default_rng(0)
+
+    def trimer(sulfurs: float, silvers: float) -> Atoms:
+        positions = [[0.0, 0, 0], [sulfurs, 0, 0], [0.0, 2.6, 0], [silvers, 2.6, 0]]
+        atoms = Atoms("S2Ag2", positions, cell=[15.0] * 3)
+        atoms.positions += generator.normal(scale=0.02, size=(4, 3))
+        return atoms
+
+    failed = [trimer(2.05, 2.5 + 0.08 * k) for k in range(5)]
+    repulsion = fit([trimer(3.4, 3.1 + 0.05 * k) for k in range(5)], failed)
+    assert np.unique(repulsion.pairs).tolist() == [16]
+    assert min(repulsion.evaluate(atoms)[0] for atoms in failed) > 0.6 * HEIGHT
+    assert repulsion.evaluate(trimer(3.4, 2.5))[0] < 0.1
+
+
+def test_one_failure_is_a_place_and_no_class(world):
+    good, failed = world
+    repulsion = fit(good, failed[:1])
+    assert len(repulsion.reach) == 0
+    assert len(repulsion.heights)
 
 
 def test_what_good_structures_share_is_not_repelled(world):

@@ -23,6 +23,7 @@ FAILED_MISFIT = 0.2 * HEIGHT  # eV
 GOOD_LIFT = 0.3  # eV: what walls may cost a good structure; one of them must not argue away many failures
 GOOD_BUMP = 0.1  # eV, the same for bumps
 UNEXPLAINED = 0.2 * HEIGHT  # eV missing at a failed structure that calls for bumps
+LEAST_FAILURES = 2  # that a pair of species has to explain: one failure is a place, not a class
 WALL_RIDGE = 0.02  # weight of a wall's energy at failures: correlated walls share
 BUMP_RIDGE = 0.1
 BUMP_WIDTH = 0.15  # of the median distance between environments: short, a bump knows one place only
@@ -101,15 +102,44 @@ def _walls(
     # In units of a wall's typical energy at a failure: steepness alone makes no explanation cheap.
     touched = np.maximum((at_failed > 0).sum(axis=0), 1)
     scale = np.sqrt((at_failed**2).sum(axis=0) / touched) + 1e-12
-    weights = _non_negative(
-        at_failed / scale, targets, at_good / scale, GOOD_LIFT, np.full(len(candidates), WALL_RIDGE)
-    )
+    weights = _fewest(at_failed / scale, targets, at_good / scale, [(a, b) for a, b, _ in candidates])
     keep = weights > 1e-6
-    stiffness = weights / scale
+    stiffness = (weights / scale)[keep]
     chosen = [candidate for candidate, kept in zip(candidates, keep, strict=True) if kept]
     pairs = np.array([(a, b) for a, b, _ in chosen], dtype=np.int64).reshape(-1, 2)
     reach = np.array([c for _, _, c in chosen], dtype=np.float64)
-    return pairs, reach, stiffness[keep], at_failed[:, keep] @ stiffness[keep]
+    return pairs, reach, stiffness, at_failed[:, keep] @ stiffness
+
+
+def _fewest(
+    at_failed: FloatArray, targets: FloatArray, at_good: FloatArray, pairs: Sequence[tuple[int, int]]
+) -> FloatArray:
+    """Weights (w,) of walls between as few pairs of species as explain the failures.
+
+    Pairs come in one by one, the best explanation first, as long as each explains `LEAST_FAILURES` more.
+    All at once would share the blame, and a wall that the search never crosses is never proved wrong.
+    """
+    weights = np.zeros(len(pairs))
+    used: set[tuple[int, int]] = set()
+    unexplained = len(targets)
+    while unexplained and set(pairs) - used:
+        trials = []
+        for pair in sorted(set(pairs) - used):
+            columns = [k for k, name in enumerate(pairs) if name == pair or name in used]
+            ridge = np.full(len(columns), WALL_RIDGE)
+            part = _non_negative(at_failed[:, columns], targets, at_good[:, columns], GOOD_LIFT, ridge)
+            missing = targets - at_failed[:, columns] @ part
+            lift = at_good[:, columns] @ part
+            misfit = float(missing @ missing) / FAILED_MISFIT**2 + float(lift @ lift) / GOOD_LIFT**2
+            trials.append((misfit, pair, int((missing > UNEXPLAINED).sum()), columns, part))
+        _, pair, left, columns, part = min(trials, key=lambda trial: trial[:2])
+        if unexplained - left < LEAST_FAILURES:
+            break
+        used.add(pair)
+        unexplained = left
+        weights[:] = 0.0
+        weights[columns] = part
+    return weights
 
 
 def _suspects(
