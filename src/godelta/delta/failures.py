@@ -11,7 +11,7 @@ from godelta.arrays import FloatArray, IntArray
 from godelta.delta.inducing import farthest_points, median_distance
 from godelta.delta.local_kernel import Environments, LocalKernel
 from godelta.delta.model import Correction, Describe, moving_atoms
-from godelta.delta.repulsion import HEIGHT, UNIT, Repulsion, closest_contacts, wall
+from godelta.delta.repulsion import HEIGHT, UNIT, Repulsion, closest_contacts, contacts
 from godelta.delta.settings import DeltaSettings
 from godelta.delta.soap import SOAP
 from godelta.systems.geometry import radii_of
@@ -163,11 +163,15 @@ def _suspects(
 
 def _wall_energies(structures: Sequence[Atoms], candidates: Sequence[tuple[int, int, float]]) -> FloatArray:
     """(n, w) energies of walls of stiffness 1."""
-    energies = [
-        [wall(atoms, a, b, reach, moving_atoms(atoms))[0] for a, b, reach in candidates]
-        for atoms in structures
-    ]
-    return np.array(energies, dtype=np.float64).reshape(len(structures), len(candidates))
+    energies = np.zeros((len(structures), len(candidates)))
+    for row, atoms in zip(energies, structures, strict=True):
+        moving = moving_atoms(atoms)
+        for a, b in {(a, b) for a, b, _ in candidates}:
+            columns = [k for k, candidate in enumerate(candidates) if candidate[:2] == (a, b)]
+            reaches = np.array([candidates[k][2] for k in columns])
+            distances = contacts(atoms, a, b, moving, float(reaches.max()))[2]
+            row[columns] = (np.maximum((reaches[:, None] - distances) / UNIT, 0.0) ** 2).sum(axis=1)
+    return energies
 
 
 def _environments(

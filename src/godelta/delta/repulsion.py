@@ -98,26 +98,33 @@ def wall(
 
     Atoms that are not `moving` (n,) feel no force, and two of them no wall.
     """
-    first, second = np.flatnonzero(atoms.numbers == a), np.flatnonzero(atoms.numbers == b)
     forces = np.zeros((len(atoms), 3))
-    image = _image_of(atoms)
-    vectors = image.vectors(atoms.positions[first, None] - atoms.positions[None, second])
+    ends, vectors, distances = contacts(atoms, a, b, moving, reach)
+    depth = (reach - distances) / UNIT
+    pushes = (2.0 * depth / UNIT / np.maximum(distances, 1e-9))[:, None] * vectors
+    np.add.at(forces, ends[:, 0], pushes)
+    np.add.at(forces, ends[:, 1], -pushes)
+    if moving is not None:
+        forces[~moving] = 0.0
+    return float(depth @ depth), forces
+
+
+def contacts(
+    atoms: Atoms, a: int, b: int, moving: BoolArray | None, reach: float
+) -> tuple[IntArray, FloatArray, FloatArray]:
+    """Pairs of atoms (p, 2), of species a and b, closer than `reach`, vectors (p, 3), distances (p,), Å.
+
+    Each pair comes once; two atoms that both never move are none.
+    """
+    first, second = np.flatnonzero(atoms.numbers == a), np.flatnonzero(atoms.numbers == b)
+    vectors = _image_of(atoms).vectors(atoms.positions[first, None] - atoms.positions[None, second])
     distances = np.linalg.norm(vectors, axis=-1)
-    distances[first[:, None] == second[None]] = np.inf
+    if a == b:
+        distances[np.tril_indices(len(first))] = np.inf
     if moving is not None:
         distances[~moving[first][:, None] & ~moving[second][None]] = np.inf
     i, j = np.nonzero(distances < reach)
-    if len(i) == 0:
-        return 0.0, forces
-    r = np.maximum(distances[i, j], 1e-9)
-    depth = (reach - r) / UNIT
-    share = 0.5 if a == b else 1.0  # pairs of one species are met twice
-    pushes = (share * 2.0 * depth / UNIT / r)[:, None] * vectors[i, j]
-    np.add.at(forces, first[i], pushes)
-    np.add.at(forces, second[j], -pushes)
-    if moving is not None:
-        forces[~moving] = 0.0
-    return share * float(depth @ depth), forces
+    return np.column_stack([first[i], second[j]]), vectors[i, j], distances[i, j]
 
 
 def _image_of(atoms: Atoms) -> MinimumImage:
@@ -134,12 +141,13 @@ def closest_contacts(atoms: Atoms, species: Sequence[int], moving: BoolArray | N
 
     Two atoms that both never move are no pair.
     """
-    image = _image_of(atoms)
-    distances = image.distances(atoms.positions, atoms.positions)
-    np.fill_diagonal(distances, np.inf)
-    if moving is not None:
-        distances[np.ix_(~moving, ~moving)] = np.inf
-    members = [np.flatnonzero(atoms.numbers == z) for z in species]
-    return np.array(
-        [[distances[np.ix_(a, b)].min(initial=np.inf) for b in members] for a in members], dtype=np.float64
+    rows = np.arange(len(atoms)) if moving is None else np.flatnonzero(moving)
+    distances = _image_of(atoms).distances(atoms.positions[rows], atoms.positions)
+    distances[np.arange(len(rows)), rows] = np.inf
+    of_row = [atoms.numbers[rows] == z for z in species]
+    of_column = [atoms.numbers == z for z in species]
+    closest = np.array(
+        [[distances[np.ix_(a, b)].min(initial=np.inf) for b in of_column] for a in of_row], dtype=np.float64
     )
+    # An atom that never moves is in a column only.
+    return np.minimum(closest, closest.T)
