@@ -2,12 +2,14 @@
 
 import gc
 import logging
+import math
 import os
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
 import psutil
 
+from godelta.errors import InputError
 from godelta.foundation import Foundation, load_foundation
 from godelta.foundation.settings import FoundationSettings
 
@@ -17,9 +19,27 @@ log = logging.getLogger(__name__)
 
 
 def default_bound_mb() -> float:
-    """Half of the machine's memory, or $GODELTA_POTENTIALS_MB."""
+    """Half of the machine's memory, or $GODELTA_POTENTIALS_MB.
+
+    Raises
+    ------
+    InputError
+        The variable holds no positive number.
+    """
     asked = os.environ.get(MEMORY_VARIABLE)
-    return float(asked) if asked else psutil.virtual_memory().total / 2 / 1024**2
+    if not asked:
+        return psutil.virtual_memory().total / 2 / 1024**2
+    try:
+        bound = float(asked)
+    except ValueError:
+        bound = math.nan
+    if not bound > 0:
+        raise InputError(
+            f"{asked!r} is no amount of memory",
+            where=f"${MEMORY_VARIABLE}",
+            mend="give megabytes, e.g. 4000, or unset the variable",
+        )
+    return bound
 
 
 @dataclass

@@ -1,8 +1,12 @@
 """Fixtures for all tests."""
 
+import contextlib
 import os
+import subprocess
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,10 +24,23 @@ def _has_mongod() -> bool:
     return shutil.which("mongod") is not None or find_spec("fiftyone") is not None
 
 
+def _can_mount() -> bool:
+    """Whether small file systems of one's own can be mounted, to fill them up."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder]
+        try:
+            subprocess.run(command, check=True, capture_output=True)
+        except (OSError, subprocess.CalledProcessError):
+            return False
+        subprocess.run(["umount", folder], check=True)
+        return True
+
+
 OPTIONAL: dict[str, Callable[[], bool]] = {
     "chgnet": lambda: find_spec("chgnet") is not None,
     "gpaw": lambda: find_spec("gpaw") is not None,
     "mongod": _has_mongod,
+    "tmpfs": _can_mount,
     "tblite": lambda: find_spec("tblite") is not None,
 }
 
@@ -39,8 +56,8 @@ def require() -> Callable[[str], None]:
         if OPTIONAL[name]():
             return
         if name in demanded:
-            pytest.fail(f"{name} is not installed, and GODELTA_REQUIRE asks for it")
-        pytest.skip(f"{name} is not installed")
+            pytest.fail(f"{name} is not to be had here, and GODELTA_REQUIRE asks for it")
+        pytest.skip(f"{name} is not to be had here")
 
     return _require
 
@@ -101,6 +118,41 @@ def cheap() -> Callable[..., dict[str, Any]]:
 def cheap_config(cheap: Callable[..., dict[str, Any]]) -> Callable[..., CampaignConfig]:
     """The same as a configuration."""
     return lambda **changes: CampaignConfig.model_validate(cheap(**changes))
+
+
+@pytest.fixture
+def tmpfs(require: Callable[[str], None], tmp_path: Path) -> Iterator["SmallDisk"]:
+    """A file system of a few hundred kilobytes."""
+    require("tmpfs")
+    disk = SmallDisk(tmp_path / "disk")
+    disk.folder.mkdir()
+    disk.mount("size=400k")
+    yield disk
+    disk.unmount()
+
+
+@dataclass(frozen=True)
+class SmallDisk:
+    """A file system that can be filled, emptied, and made read-only."""
+
+    folder: Path
+
+    def mount(self, options: str) -> None:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", self.folder], check=True)
+
+    def read_only(self) -> None:
+        subprocess.run(["mount", "-o", "remount,ro", self.folder], check=True)
+
+    def fill(self) -> None:
+        with contextlib.suppress(OSError), (self.folder / "filler").open("wb", buffering=0) as stream:
+            while True:
+                stream.write(bytes(4096))
+
+    def free(self) -> None:
+        (self.folder / "filler").unlink()
+
+    def unmount(self) -> None:
+        subprocess.run(["umount", "-l", self.folder], check=True)
 
 
 @pytest.fixture

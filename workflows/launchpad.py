@@ -13,6 +13,7 @@ from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
+from godelta.errors import GodeltaError
 from godelta.store.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -78,10 +79,17 @@ def configure_engines(workspace: Workspace, *, start: bool = False) -> None:
 
 def _write_private(path: Path, text: str) -> None:
     temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as stream:
-        stream.write(text)
-    temporary.replace(path)
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as stream:
+            stream.write(text)
+        temporary.replace(path)
+    except OSError as error:
+        raise GodeltaError(
+            f"the workspace cannot be written: {error.strerror}",
+            where=str(path),
+            mend="make room on this disk, and see that you may write there; or take another --workspace",
+        ) from error
 
 
 def open_launchpad(workspace: Workspace) -> "LaunchPad":

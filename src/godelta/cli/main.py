@@ -232,6 +232,12 @@ def main() -> None:
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
+    except OSError as error:
+        if os.environ.get("GODELTA_DEBUG"):
+            raise
+        where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+        mend = "see that the disk has room, and that you may read and write there"
+        _fail(f"{where}{error.strerror or error}\n  {mend}", 1)
     except Exception as error:
         if os.environ.get("GODELTA_DEBUG") or type(error).__module__.split(".")[0] != "pymongo":
             raise

@@ -8,7 +8,7 @@ from godelta.cli.best import as_row, evaluated_atoms, export_structures
 from godelta.cli.console import console, print_json, table
 from godelta.cli.workspace import open_existing
 from godelta.errors import InputError
-from godelta.store import structures
+from godelta.store import campaigns, structures
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class QueryOptions:
 def show_query(options: QueryOptions, folder: Path | None, *, export: Path | None, output: str) -> None:
     """Print evaluated structures of all campaigns, lowest energy per atom first."""
     store = open_existing(folder).connect(start=True)
+    if options.campaign is not None:
+        campaigns.get_campaign(store, options.campaign)  # a name that is wrong finds nothing either
     rows = structures.query(
         store,
         formula=options.formula,

@@ -7,6 +7,7 @@ from pathlib import Path
 from godelta import logs
 from godelta.cli.logs import Terminal
 from godelta.cli.workspace import open_or_make
+from godelta.errors import GodeltaError
 from godelta.store import campaigns
 from godelta.workflows.worker import WorkerOptions, work
 
@@ -33,6 +34,9 @@ def run_worker(
         log.info("begins; takes %s", ", ".join(category) or "every job")
         try:
             done = work(workspace, WorkerOptions(tuple(category), campaign_id, idle, parent))
+        except GodeltaError as error:
+            log.error("ended by an error: %s", error)
+            raise
         except Exception as error:
             log.exception("ended by an error: %s", error)
             raise

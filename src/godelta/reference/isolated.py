@@ -6,7 +6,8 @@ neither wall nor memory limit, and ends the process alone, not its session; so t
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +17,7 @@ from ase import Atoms
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from godelta.arrays import FloatArray
+from godelta.errors import GodeltaError
 from godelta.reference.checks import Finding, Reason, check_after, check_before
 from godelta.reference.child import JOB, RESULT, task_digest
 from godelta.reference.engine import Task
@@ -98,6 +100,8 @@ def evaluate_isolated(
 
     Raises
     ------
+    GodeltaError
+        `scratch` cannot be written.
     Interrupted
         `should_stop` returned True. This, KeyboardInterrupt and any other exception leave no process behind.
     """
@@ -105,15 +109,17 @@ def evaluate_isolated(
     if finding is not None:
         return Outcome("failed", reason=finding.reason, message=finding.message)
     scratch = scratch.resolve()
-    scratch.mkdir(parents=True, exist_ok=True)
     task = _task(atoms, settings).to_json()
+    with _writing(scratch):
+        scratch.mkdir(parents=True, exist_ok=True)
     for folder in (scratch, *former):
         kept = _read_result(folder, task)
         if isinstance(kept, _Result) and kept.status == "ok":
             return _outcome(kept, atoms, settings.limits, Cost(wall_s=kept.wall_s), "", adopted=True)
-    for name in (RESULT, LOG):
-        (scratch / name).unlink(missing_ok=True)
-    (scratch / JOB).write_text(json.dumps({"task": task, "python_path": _python_path()}))
+    with _writing(scratch):
+        for name in (RESULT, LOG):
+            (scratch / name).unlink(missing_ok=True)
+        (scratch / JOB).write_text(json.dumps({"task": task, "python_path": _python_path()}))
     if should_stop is not None and should_stop():
         raise Interrupted
     end = run_guarded(scratch, settings.limits, should_stop, deadline)
@@ -130,6 +136,19 @@ def evaluate_isolated(
     if isinstance(result, str):
         return Outcome("failed", reason="invalid_result", message=result, log_tail=log_tail, cost=end.cost)
     return _outcome(result, atoms, settings.limits, end.cost, log_tail)
+
+
+@contextmanager
+def _writing(scratch: Path) -> Iterator[None]:
+    """Say where, and what to do, if the disk takes nothing: no fault of the structure."""
+    try:
+        yield
+    except OSError as error:
+        raise GodeltaError(
+            f"the folder of a running evaluation cannot be written: {error.strerror or error}",
+            where=str(scratch),
+            mend="make room on this disk, and see that you may write there; then the same command goes on",
+        ) from error
 
 
 def _task(atoms: Atoms, settings: ReferenceSettings) -> Task:
