@@ -11,6 +11,7 @@ from typing import Any
 from jobflow import Maker, job
 
 from godelta.campaign import CampaignConfig
+from godelta.errors import GodeltaError
 from godelta.makers.joblog import logged
 from godelta.makers.session import Session, StopRequestedError, current_session
 from godelta.reference.isolated import Outcome, evaluate_isolated
@@ -122,6 +123,9 @@ def _compute(session: Session, document: StructureDocument, config: CampaignConf
                 raise Superseded("the lease is in other hands", where=key) from None
             _give_back(session, document, claim)
             raise StopRequestedError from None
+        except GodeltaError:  # the disk takes nothing: no verdict on the structure
+            _give_back(session, document, claim)
+            raise
         if outcome.reason == "interrupted":  # killed from outside: no verdict on the structure
             _give_back(session, document, claim)
             raise StopRequestedError

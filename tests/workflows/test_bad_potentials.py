@@ -133,3 +133,23 @@ def test_a_reference_that_is_mended_goes_on(run, opened, tmp_path, monkeypatch):
     # What failed before was not proposed again.
     selected = [i for r in rounds.rounds_of(opened, mended.campaign_id) for i in r.selection]
     assert max(Counter(selected).values()) == 1
+
+
+def test_no_room_for_a_running_evaluation(run, opened, workspace, tmpfs):
+    """No fault of the structures: nothing is counted as failed, and with room again the campaign goes on."""
+    workspace.scratch.rmdir()
+    workspace.scratch.symlink_to(tmpfs.folder)
+    tmpfs.fill()
+    full = run("full")
+    assert full.state == "failed"
+    for words in ("No space left on device", str(tmpfs.folder), "make room", "the same command goes on"):
+        assert words in full.reason
+    assert full.spent == 0
+    progress = snapshot(opened, full.campaign_id)
+    assert (progress.ok, progress.failed) == (0, 0)
+    tmpfs.free()
+    campaigns.set_state(opened, full.campaign_id, "failed", "running")
+    roomy = run(campaign_id=full.campaign_id)
+    assert roomy.state == "finished"
+    assert roomy.reserved == ()
+    assert snapshot(opened, full.campaign_id).ok > 0
