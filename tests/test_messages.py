@@ -63,3 +63,22 @@ def test_every_error_says_how_to_mend_it():
 def test_an_error_without_is_found():
     tree = ast.parse("raise GodeltaError('x', where='y')\nraise InputError('x', mend='z')\n")
     assert [("mend" in keywords) for _, _, keywords in error_calls(tree)] == [False, True]
+
+
+def texts():
+    """All pieces of text in the sources; an f-string gives the pieces between its values."""
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+
+
+def test_the_messages_that_the_docs_explain_are_those_of_the_sources():
+    """The first column of docs/errors.md quotes messages; `...` stands for what differs."""
+    page = (ROOT / "docs" / "errors.md").read_text()
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    quoted = [part for row in rows for message in row.split("`")[1::2] for part in message.split("...")]
+    pieces = [part.strip(" ,;:") for part in quoted if part.strip(" ,;:")]
+    known = "\n".join(texts())
+    assert len(pieces) > 40
+    assert [piece for piece in pieces if piece not in known] == []
