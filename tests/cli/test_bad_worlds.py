@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -134,3 +135,26 @@ def test_a_name_that_is_no_text(tmp_path):
         assert done.returncode == 2
         assert done.stderr.count(b"error:") == 1
         assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_reference_that_always_fails(godelta, workspace, write_campaign):
+    """The campaign stops with most of its budget unspent; every command says why."""
+    reference = {"engine": "ase", "calculator": "sick_potentials.Raises"}
+    path = write_campaign(name="sick", reference=reference, budget={"rounds": 9, "evaluations": 20})
+    sick = {"PYTHONPATH": str(Path(__file__).parents[1] / "workflows")}
+    here = ("-w", workspace.folder)
+    for spent in (4, 8):  # the same command tries again
+        run = godelta("run", path, "--plain", *here, **sick)
+        assert run.code == 1
+        assert "The campaign failed: the last 4 evaluations all failed: engine_error" in run.out
+        assert "no licence on this machine" in run.out
+        assert "the same command goes on" in run.out
+        assert "Traceback" not in run.out + run.err
+        row = godelta("status", "sick", "--format", "json", *here).json()
+        assert (row["state"], row["ok"], row["failed"]) == ("failed", 0, spent)
+    for command in (("status",), ("best", "sick")):
+        answer = godelta(*command, *here)
+        assert answer.code == 0
+        assert "failed:" in answer.out
+        assert "no licence on this machine" in answer.out
