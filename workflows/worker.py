@@ -17,7 +17,7 @@ from pymongo.errors import ConnectionFailure
 from godelta.makers.session import Session, use_session
 from godelta.store import campaigns
 from godelta.store.database import patiently
-from godelta.store.watch import ServerWatch
+from godelta.store.watch import ServerWatch, check_address
 from godelta.store.workers import WorkerName
 from godelta.store.workspace import Workspace
 from godelta.workflows.launchpad import configure_engines, open_launchpad
@@ -94,6 +94,7 @@ def work(workspace: Workspace, options: WorkerOptions) -> int:
 def _jobs(session: Session, options: WorkerOptions, stop: StopFlag) -> Iterator[None]:
     """Run one job after the other; yields after each."""
     launchpad = open_launchpad(session.workspace)
+    uri, _ = session.workspace.database_uri(start=False)
     idle_since = planned = time.monotonic()
     while not stop.requested:
         try:
@@ -109,7 +110,7 @@ def _jobs(session: Session, options: WorkerOptions, stop: StopFlag) -> Iterator[
         except ConnectionFailure as error:
             # What this worker had taken may read RUNNING for ever: under a new name it is nobody's.
             log.warning("the database was away, starting over: %s", error)
-            patiently(session.heartbeat.give_up_all)
+            patiently(session.heartbeat.give_up_all, check=lambda: check_address(session.workspace, uri))
             continue
         if options.idle_seconds is not None and time.monotonic() - idle_since > options.idle_seconds:
             return

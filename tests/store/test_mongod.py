@@ -501,3 +501,16 @@ def test_a_watch_does_not_undo_a_stop_that_is_under_way(server: PrivateMongod) -
     kill(server)
     server.start(lambda: was_killed(server))
     assert server.status().running
+
+
+def test_a_kill_right_after_the_first_start_finds_all_tables_in_a_checkpoint(server: PrivateMongod) -> None:
+    """What recovery has to make again while it replays writes, mongod 6.0 may fail to make."""
+    store = connect(server.start())
+    store.ensure_indexes()
+    kill(server)
+    server.start()
+    *_, after = server.log.read_text().split("***** SERVER RESTARTED *****")
+    made = re.findall(r'"msg":"createCollection","attr":{"namespace":"([^"]+)"', after)
+    assert "config.transactions" not in made
+    assert "transactions" in store.db.client["config"].list_collection_names()
+    store.close()

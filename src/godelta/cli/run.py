@@ -5,6 +5,7 @@ import logging
 import signal
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,9 @@ from godelta.cli.console import console
 from godelta.cli.workspace import open_or_make
 from godelta.errors import GodeltaError
 from godelta.store import campaigns
-from godelta.store.database import Store
+from godelta.store.database import Store, patiently
 from godelta.store.progress import Progress, snapshot
+from godelta.store.watch import ServerWatch, check_address
 from godelta.store.workspace import Workspace
 from godelta.workflows.launchpad import configure_engines, open_launchpad
 from godelta.workflows.local import LocalWorkers
@@ -89,23 +91,27 @@ def _work(
             return
         _prepare(store, launchpad, campaign_id)
         tended = [time.monotonic()]
+        uri, _ = workspace.database_uri(start=False)
+        steadily = partial(patiently, check=lambda: check_address(workspace, uri))
 
         def tend(_: Progress) -> None:
             if time.monotonic() - tended[0] < TEND_EVERY_S:
                 return
             now = time.monotonic()
             passed, tended[0] = now - tended[0], now
-            campaigns.add_time(store, campaign_id, elapsed_s=passed, worker_s=passed * pool.running)
             pool.replace_dead()
-            _advance(store, launchpad, campaign_id)
+            worked = passed * pool.running
+            steadily(lambda: campaigns.add_time(store, campaign_id, elapsed_s=passed, worker_s=worked))
+            steadily(lambda: _advance(store, launchpad, campaign_id))
 
-        try:
-            pool.start()
-            follow(lambda: snapshot(store, campaign_id), tend, plain=plain)
-        finally:
-            with console.status("Stopping the workers"):
-                pool.stop()
-            campaigns.set_state(store, campaign_id, "running", "paused")
+        with ServerWatch(workspace):
+            try:
+                pool.start()
+                follow(lambda: steadily(lambda: snapshot(store, campaign_id)), tend, plain=plain)
+            finally:
+                with console.status("Stopping the workers"):
+                    pool.stop()
+                campaigns.set_state(store, campaign_id, "running", "paused")
 
 
 def _prepare(store: Store, launchpad: "LaunchPad", campaign_id: str) -> None:

@@ -114,7 +114,9 @@ class Store:
         self.db.client.close()
 
 
-def patiently(call: Callable[[], _Answer], *, seconds: float = PATIENCE_S) -> _Answer:
+def patiently(
+    call: Callable[[], _Answer], *, seconds: float = PATIENCE_S, check: Callable[[], None] | None = None
+) -> _Answer:
     """Call again and again while the server is away: for what cost too much to be lost in an outage.
 
     Parameters
@@ -123,6 +125,8 @@ def patiently(call: Callable[[], _Answer], *, seconds: float = PATIENCE_S) -> _A
         May be repeated without harm.
     seconds
         How long in all; then the last error is raised.
+    check
+        Called after each failure; raises where there is no use in waiting.
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -131,6 +135,8 @@ def patiently(call: Callable[[], _Answer], *, seconds: float = PATIENCE_S) -> _A
         except ConnectionFailure as error:
             if time.monotonic() > deadline:
                 raise
+            if check is not None:
+                check()
             log.warning("the database does not answer; trying again: %s", error)
             time.sleep(1.0)
 

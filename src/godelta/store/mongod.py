@@ -36,9 +36,11 @@ PORTS = range(20_000, 32_000)
 START_SECONDS = 600.0  # recovery after an unclean shutdown takes long on slow disks
 PRIMARY_SECONDS = 120.0
 STOP_SECONDS = 30.0
+PORT_SECONDS = 20.0  # a process that was killed holds its port until the system has cleared it away
 LOG_BYTES = 20_000_000
 IDLE_MINUTES = 30.0
 
+_ENDED_BY_SIGNAL = 51  # exit code of `mongod --fork` where the server was killed while it started
 _UNAUTHORIZED, _AUTHENTICATION_FAILED, _ALREADY_INITIALIZED, _USER_EXISTS = 13, 18, 23, 51003
 # NotYetInitialized, ConfigurationInProgress, InterruptedDueToReplStateChange
 _STILL_STARTING = frozenset({94, 109, 11602})
@@ -113,7 +115,9 @@ class PrivateMongod:
                 else:
                     running.write(self.record_file)  # it may have been found by mongod's own pid file
                 self._prepare()
-                self._first_start.unlink(missing_ok=True)
+                if self._first_start.exists():
+                    self._make_durable()
+                    self._first_start.unlink()
                 note_use(self.home, self.idle_seconds)
                 if self.idle_seconds is not None:
                     ensure_keeper(self.workspace, self.home)
@@ -253,7 +257,8 @@ class PrivateMongod:
         text = self._pid_file.read_text().strip() if self._pid_file.exists() else ""
         return int(text) if text.isdigit() else None
 
-    def _launch(self) -> None:
+    def _lay_out(self) -> None:
+        """Data directory, password and key, where they are not there."""
         if self._first_start.exists():
             # The very first start did not succeed: nobody has ever written to what it left behind.
             shutil.rmtree(self.data, ignore_errors=True)
@@ -267,10 +272,15 @@ class PrivateMongod:
                 write_private(secret, secrets.token_hex(24))
         if self.log.exists() and self.log.stat().st_size > LOG_BYTES:
             self.log.replace(self.log.with_suffix(".log.old"))
+
+    def _launch(self) -> None:
+        self._lay_out()
         binary = find_mongod()
         previous = ServerRecord.read(self.record_file)
-        port = _free_port(previous.port if previous else None)
-        for _ in range(5):
+        # Whoever worked with a server that was killed looks for it at its old port.
+        patience = PORT_SECONDS if previous is not None and previous.started else 0.0
+        port = _free_port(previous.port if previous else None, patience)
+        for attempt in range(5):
             # Host and port are noted first: a kill during the start then leaves a usable record.
             ServerRecord.starting(port).write(self.record_file)
             self._pid_file.unlink(missing_ok=True)
@@ -280,9 +290,11 @@ class PrivateMongod:
                 break
             if not self.log.exists() or self.log.stat().st_size == logged:
                 raise self._silent_end(binary, code)
+            if code == _ENDED_BY_SIGNAL and attempt < 2:  # mongod also ends itself so, on damaged data
+                continue
             if "Address already in use" not in log_tail(self.log):
                 raise self._explained(f"mongod did not start (exit code {code})")
-            port = _free_port(None)
+            port = _free_port(port if attempt < 2 else None, patience)
         else:
             raise GodeltaError(
                 "no free port found for the private database",
@@ -332,6 +344,16 @@ class PrivateMongod:
                 self._create_user(client, member)
         except (PyMongoError, TimeoutError) as error:
             raise self._explained(f"the private database does not answer: {error}") from error
+
+    def _make_durable(self) -> None:
+        """Bring what the server made for itself into a checkpoint, which a kill leaves whole.
+
+        Recovery replays writes since the last checkpoint. Killed before the first one, a server of version
+        6.0 may not recover: its table of transactions is then missing for the writes that touch it.
+        """
+        with _client(self.uri()) as client:
+            client["godelta_server"]["starts"].insert_one({})  # a retryable write makes the table
+            client.admin.command("fsync")
 
     def _create_user(self, client: MongoClient[dict[str, Any]], member: str) -> None:
         """First start: without any user, loopback may initiate the set and create the first one."""
@@ -430,20 +452,28 @@ def _wait_for_primary(client: MongoClient[dict[str, Any]]) -> None:
         time.sleep(0.05)
 
 
-def _free_port(preferred: int | None) -> int:
-    """The preferred port where nothing listens on it, else any free one of `PORTS`."""
+def _free_port(preferred: int | None, patience: float = 0.0) -> int:
+    """The preferred port where nothing listens on it within `patience` (s), else any free one of `PORTS`."""
+    deadline = time.monotonic() + patience
+    while preferred is not None and not _is_free(preferred) and time.monotonic() < deadline:
+        time.sleep(0.2)
     tries = [] if preferred is None else [preferred]
     tries += [PORTS.start + secrets.randbelow(len(PORTS)) for _ in range(100)]
     for port in tries:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((HOST, port))
-            except OSError:
-                continue
+        if _is_free(port):
             return port
     raise GodeltaError(
         "no free port on the loopback interface",
         where="127.0.0.1",
         mend="end programs that hold ports, or name a server of your own in godelta.yaml",
     )
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True

@@ -65,3 +65,19 @@ def was_killed(server: PrivateMongod) -> bool:
     """Whether the server ran on this machine and has ended without being told to."""
     record = ServerRecord.read(server.record_file)
     return record is not None and record.started and record.is_here and not record.is_alive(server.data)
+
+
+def check_address(workspace: Workspace, uri: str) -> None:
+    """See to it that the server is still where this process looks for it.
+
+    Raises
+    ------
+    GodeltaError
+        It had to move, since its port was taken after it was killed.
+    """
+    if workspace.database_uri(start=False)[0] != uri:
+        raise GodeltaError(
+            "the private database had to move to another port, since its old one was taken",
+            where=str(workspace.folder),
+            mend="give the same command again: it goes on where this one left off",
+        )
