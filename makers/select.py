@@ -51,9 +51,9 @@ def run_select(session: Session, key: RoundKey, epoch: int) -> dict[str, Any]:
     settings = parts.config.search.selection
     # With several chains that share, what others evaluated depends on timing; alone it does not.
     chain = None if parts.config.share else key.chain
-    seen = structures.selected_structures(store, key.campaign_id, chain)
     # Ids hold the campaign's random id: by hash, so that the same seed selects the same structures.
-    candidates = sorted(_new_candidates(session, key, seen), key=lambda item: item.structure_hash)
+    seen = _by_hash(structures.selected_structures(store, key.campaign_id, chain))
+    candidates = _by_hash(_new_candidates(session, key, seen))
     energies = np.array([c.model_energy for c in candidates])
     uncertainties = np.array([math.nan if c.uncertainty is None else c.uncertainty for c in candidates])
     promised = energies - settings.kappa * np.nan_to_num(uncertainties, nan=0.0)
@@ -73,7 +73,9 @@ def run_select(session: Session, key: RoundKey, epoch: int) -> dict[str, Any]:
     left = evaluations_left(store, key.campaign_id, parts.config, key.chain)
     count = max(0, min(settings.evaluations_per_round, left) - len(late))
     # Whatever their energies: two of a kind would fail together, and what failed would fail again.
-    failed = failed_structures(store, key.campaign_id, reference_hash(parts.config.reference), chain)
+    failed = _by_hash(
+        failed_structures(store, key.campaign_id, reference_hash(parts.config.reference), chain)
+    )
     chosen = distinct(
         [candidates[i].atoms() for i in ranked], count, known=[structure.atoms() for structure in failed]
     )
@@ -107,6 +109,10 @@ def _new_candidates(
     return candidates
 
 
+def _by_hash(documents: list[StructureDocument]) -> list[StructureDocument]:
+    return sorted(documents, key=lambda document: document.structure_hash)
+
+
 def _late(session: Session, key: RoundKey) -> list[str]:
     """What the round before selected and closed without; at most as many as a round has evaluations."""
     if key.k == 0:
@@ -115,7 +121,7 @@ def _late(session: Session, key: RoundKey) -> list[str]:
     level = reference_hash(session.parts(key.campaign_id).config.reference)
     return [
         document.structure_id
-        for document in structures.get_structures(session.store, before.selection)
+        for document in _by_hash(structures.get_structures(session.store, before.selection))
         if not evaluations.count_done(session.store, [document.structure_hash], level)
     ]
 

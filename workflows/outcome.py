@@ -11,7 +11,7 @@ from godelta.store.structures import get_structures
 OF_THE_REFERENCE = frozenset(
     {"engine_error", "crashed", "killed", "invalid_result", "wall_limit", "memory_limit", "lost"}
 )
-PATIENCE = 2, 4  # rounds and evaluations that have to fail alike before a campaign is given up
+PATIENCE = 3, 6  # rounds and evaluations that have to fail alike: a search learns to avoid failures in two
 MESSAGE_CHARACTERS = 300
 
 

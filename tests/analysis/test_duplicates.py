@@ -111,6 +111,28 @@ def test_relaxations_of_one_basin_end_in_one_group():
     assert _labels(*ends, energies=energies) == [0] * 5
 
 
+@pytest.mark.parametrize("noise", [0.02, 0.05, 0.08, 0.2])
+def test_no_pair_within_the_tolerance_is_missed(noise):
+    from godelta.analysis.duplicates import _equivalent, _fingerprint
+
+    rng = RNG(5)
+    many = []
+    for seed in range(4):
+        for _ in range(8):
+            atoms = _cluster(seed)[rng.permutation(9)]
+            atoms.positions += rng.normal(scale=noise, size=(9, 3))
+            many.append(atoms)
+    prints = [_fingerprint(atoms) for atoms in many]
+    firsts: list[int] = []
+    for i, print_ in enumerate(prints):
+        if not any(_equivalent(prints[j], print_, 0.15) for j in firsts):
+            firsts.append(i)
+    assert distinct(many, 99) == firsts
+    labels = _labels(*many)
+    assert [labels.index(label) for label in sorted(set(labels))] == firsts
+    assert (len(firsts) > 4) == (noise > 0.02)
+
+
 def test_nothing_and_fixed_atoms_only():
     assert group([], np.empty(0)).tolist() == []
     slab = fcc111("Ag", (2, 2, 2), vacuum=6.0)

@@ -144,10 +144,10 @@ def test_a_reference_that_always_fails(godelta, workspace, write_campaign):
     path = write_campaign(name="sick", reference=reference, budget={"rounds": 9, "evaluations": 20})
     sick = {"PYTHONPATH": str(Path(__file__).parents[1] / "workflows")}
     here = ("-w", workspace.folder)
-    for spent in (4, 8):  # the same command tries again
+    for spent in (6, 12):  # the same command tries again
         run = godelta("run", path, "--plain", *here, **sick)
         assert run.code == 1
-        assert "The campaign failed: the last 4 evaluations all failed: engine_error" in run.out
+        assert "The campaign failed: the last 6 evaluations all failed: engine_error" in run.out
         assert "no licence on this machine" in run.out
         assert "the same command goes on" in run.out
         assert "Traceback" not in run.out + run.err

@@ -54,7 +54,8 @@ def test_a_campaign_that_fails(godelta, workspace, write_campaign, tmp_path):
     path = write_campaign(foundation={"name": "ase", "calculator": "broken.Broken", "arguments": {}})
     answer = godelta("run", path, "-w", workspace.folder, "--plain", PYTHONPATH=str(tmp_path))
     assert answer.code == 1
-    assert "The campaign failed: chain 0, round 0: RuntimeError: the weights are gone" in answer.out
+    assert "The campaign failed: chain 0, round 0:" in answer.out
+    assert "RuntimeError: the weights are gone\n  mend the calculator" in answer.out
     assert "Traceback" not in answer.out + answer.err
 
 

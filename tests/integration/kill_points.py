@@ -1,4 +1,4 @@
-"""Kill a worker right before its n-th write to the database, let another one finish; for many n.
+"""Kill a worker right before its n-th write to the database or to a file, let another one finish; for many n.
 
 Usage: python kill_points.py FOLDER URI N...   (N = 0: nothing is killed)
 Prints one JSON document per N: what the campaign found, and how many writes there were.
@@ -23,22 +23,42 @@ from godelta.store.workspace import Workspace
 from godelta.workflows.launchpad import configure_engines, open_launchpad
 
 WRITES = {"insert", "update", "delete", "findAndModify"}
+FILE_EVENTS = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "shutil.rmtree"}
+NOTE = "writes"
 LIMIT_S = 120.0
 
 
 class Killer(CommandListener):
-    """Counts the writes that this process sends, and ends it without a word before the n-th."""
+    """Counts the writes that this process makes, and ends it without a word before the n-th."""
 
-    def __init__(self, n: int, note: Path) -> None:
-        self.n, self.note, self.count = n, note, 0
+    def __init__(self, n: int, folder: Path) -> None:
+        self.n, self.folder, self.count = n, str(folder), 0
+        self.note = os.open(folder / NOTE, os.O_WRONLY | os.O_CREAT)
+
+    def begin(self) -> None:
+        """Look at every command and every change of a file in the workspace from now on."""
+        pymongo.monitoring.register(self)
+        sys.addaudithook(self.audit)
+
+    def audit(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open":
+            path, _, flags = arguments
+            writes = bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+        else:
+            path, writes = arguments[0] if arguments else "", event in FILE_EVENTS
+        if writes and str(path).startswith(self.folder) and "/logs/" not in str(path):
+            self.one_more()
+
+    def one_more(self) -> None:
+        self.count += 1
+        if self.n == 0:
+            os.pwrite(self.note, str(self.count).encode(), 0)
+        if 0 < self.n <= self.count:  # pings count too, from a thread of their own
+            os.kill(os.getpid(), signal.SIGKILL)
 
     def started(self, event: Any) -> None:
         if event.command_name in WRITES:
-            self.count += 1
-            if self.n == 0:
-                self.note.write_text(str(self.count))
-            if 0 < self.n <= self.count:  # pings count too, from a thread of their own
-                os.kill(os.getpid(), signal.SIGKILL)
+            self.one_more()
 
     def succeeded(self, event: Any) -> None:
         pass
@@ -73,22 +93,20 @@ def begin(workspace: Workspace, values: dict[str, Any]) -> None:
 
 def work_on(workspace: Workspace, killer: Killer | None) -> None:
     """Be a worker, with a planner at hand, until the campaign has ended."""
-    from godelta.makers import evaluate
     from godelta.store import campaigns
     from godelta.workflows import health
     from godelta.workflows.planner import advance
     from godelta.workflows.worker import WorkerOptions, work
 
-    evaluate.LEASE_S, evaluate.PROLONG_EVERY_S = 2.0, 0.5
     health.STUCK_AFTER = timedelta(seconds=1)
     if killer is not None:
-        pymongo.monitoring.register(killer)
+        killer.begin()
     store = workspace.connect()
     campaign_id = campaigns.list_campaigns(store)[0].campaign_id
     deadline = time.monotonic() + LIMIT_S
     while campaigns.get_campaign(store, campaign_id).state == "running" and time.monotonic() < deadline:
         advance(store, open_launchpad(workspace), campaign_id)
-        work(workspace, WorkerOptions(campaign_id=campaign_id, idle_seconds=0.5))
+        work(workspace, WorkerOptions(campaign_id=campaign_id, idle_seconds=0.3))
 
 
 def report(workspace: Workspace) -> dict[str, Any]:
@@ -115,6 +133,10 @@ def report(workspace: Workspace) -> dict[str, Any]:
         "spent": campaign.spent,
         "reserved": list(campaign.reserved),
         "pending": store.evaluations.count_documents({"state": "pending"}),
+        "computed": sum(
+            attempt["outcome"] == "ok" for raw in store.evaluations.find() for attempt in raw["attempts"]
+        ),
+        "started": sum(raw["token"] for raw in store.evaluations.find()),
         "models": store.models.count_documents({}),
     }
     store.db.client.drop_database(store.db.name)
@@ -149,6 +171,10 @@ def in_fork(workspace: Workspace, task: Any, *arguments: Any) -> int:
     return os.waitpid(pid, 0)[1]
 
 
+def _noted(workspace: Workspace) -> int:
+    return int((workspace.folder / NOTE).read_text())
+
+
 def main() -> None:
     """Import everything, then fork."""
     folder, uri, values = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
@@ -159,15 +185,14 @@ def main() -> None:
     for n in map(int, sys.argv[4:]):
         workspace = make_workspace(folder, uri, n)
         assert in_fork(workspace, begin, values) == 0
-        note = workspace.folder / "writes"
-        status = in_fork(workspace, work_on, Killer(n, note))
+        status = in_fork(workspace, work_on, Killer(n, workspace.folder))
         killed = os.WIFSIGNALED(status)
         assert killed or status == 0, (workspace.logs / "work_on.log").read_text()[-3000:]
         if killed:
             in_fork(workspace, work_on, None)
         assert in_fork(workspace, report) == 0
         answer = json.loads((workspace.folder / "report.json").read_text())
-        found = {"n": n, "killed": killed, "writes": int(note.read_text()) if n == 0 else None} | answer
+        found = {"n": n, "killed": killed, "writes": _noted(workspace) if n == 0 else None} | answer
         sys.stdout.write(json.dumps(found) + "\n")
 
 

@@ -42,7 +42,7 @@ class SlowEMT(EMT):
 
 @dataclass
 class Scene:
-    """A workspace with a private server, and a `godelta run` that is started again when it has been killed."""
+    """A workspace with a private server, and a `godelta run` that is started again when it was killed."""
 
     workspace: Workspace
     command: list
@@ -85,7 +85,7 @@ class Scene:
         return True
 
     def at_work(self):
-        """Whether there is something to hurt. What was paid for at the last look has to be there, unchanged."""
+        """Whether there is something to hurt; what was paid for at the last look has to be there still."""
         try:
             uri, name = self.workspace.database_uri(start=False)
             store = connect(uri, name, timeout_ms=1000)

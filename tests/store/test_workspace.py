@@ -56,7 +56,7 @@ def test_settings_that_cannot_be_used(tmp_path, text, part):
     (tmp_path / "godelta.yaml").write_text(text)
     with pytest.raises(InputError, match=part) as caught:
         Workspace(tmp_path).settings()
-    assert caught.value.where == str(tmp_path / "godelta.yaml")
+    assert caught.value.where.split(",")[0] == str(tmp_path / "godelta.yaml")
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", None])

@@ -88,12 +88,12 @@ def test_a_foundation_that(run, opened, name, words, rex):
 def test_a_reference_that_always_fails_stops_the_campaign_early(run, opened, name, reason, words):
     campaign = run(**reference(name))
     assert campaign.state == "failed"
-    assert campaign.reason.startswith(f"the last 4 evaluations all failed: {reason}")
+    assert campaign.reason.startswith(f"the last 6 evaluations all failed: {reason}")
     assert words in campaign.reason
     assert "the same command goes on" in campaign.reason
-    assert (campaign.spent, campaign.reserved) == (4, ())
+    assert (campaign.spent, campaign.reserved) == (6, ())
     progress = snapshot(opened, campaign.campaign_id)
-    assert (progress.ok, progress.failed, progress.pending) == (0, 4, 0)
+    assert (progress.ok, progress.failed, progress.pending) == (0, 6, 0)
     assert progress.best_energy is None
 
 
@@ -127,7 +127,7 @@ def test_a_reference_that_is_mended_goes_on(run, opened, tmp_path, monkeypatch):
     mended = run(campaign_id=first.campaign_id)
     assert (mended.state, mended.reason) == ("finished", None)
     progress = snapshot(opened, mended.campaign_id)
-    assert progress.failed == 4
+    assert progress.failed == 6
     assert progress.ok > 0
     assert [r.failures for r in rounds.rounds_of(opened, mended.campaign_id)] == [0] * progress.closed_rounds
     # What failed before was not proposed again.

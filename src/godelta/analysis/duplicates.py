@@ -1,7 +1,7 @@
 """Structures that are the same up to symmetry and exchange of like atoms."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from ase import Atoms
@@ -20,12 +20,49 @@ class _Fingerprint:
 
     `key` holds what must agree exactly: the number of atoms of each class, a class being a species
     that moves or a species that is fixed. `environments` (m, n) are each moving atom's distances in
-    Å, sorted within each class; `classes` (m,) are the moving atoms' own.
+    Å, sorted within each class; `classes` (m,) are the moving atoms' own. `profile` (m n,) are the
+    environments with each column sorted within the moving classes: atoms that can be paired within a
+    tolerance have profiles that agree within it.
     """
 
     key: tuple[tuple[int, int], ...]
     environments: FloatArray
     classes: IntArray
+    profile: FloatArray
+
+
+@dataclass(slots=True)
+class _Known:
+    """Structures of the same key, and the search for those that one is equivalent to.
+
+    Profiles lie in one array: most pairs are told apart by them, all at once.
+    """
+
+    prints: list[_Fingerprint] = field(default_factory=list)
+    _profiles: FloatArray = field(default_factory=lambda: np.empty((0, 0)))
+
+    def add(self, print_: _Fingerprint) -> None:
+        """One more."""
+        count = len(self.prints)
+        if count == len(self._profiles):
+            grown = np.empty((2 * count + 8, print_.profile.size))
+            grown[:count] = self._profiles[:count]
+            self._profiles = grown
+        self._profiles[count] = print_.profile
+        self.prints.append(print_)
+
+    def first(self, print_: _Fingerprint, tolerance: float, among: BoolArray | None = None) -> int | None:
+        """The first equivalent one, of those flagged in `among`; None where there is none."""
+        if not self.prints:
+            return None
+        profiles = self._profiles[: len(self.prints)]
+        possible = np.abs(profiles - print_.profile).max(axis=1, initial=0.0) < tolerance
+        if among is not None:
+            possible &= among
+        for i in np.flatnonzero(possible).tolist():
+            if _equivalent(self.prints[i], print_, tolerance):
+                return int(i)
+        return None
 
 
 def group(
@@ -55,20 +92,20 @@ def group(
         Largest difference of any two sorted distances of partners, Å.
     """
     labels = np.empty(len(structures), dtype=np.int64)
-    leaders: dict[tuple[tuple[int, int], ...], list[tuple[int, float, _Fingerprint]]] = {}
-    count = 0
+    leaders: dict[tuple[tuple[int, int], ...], tuple[_Known, list[int]]] = {}
+    firsts: list[int] = []  # index of each group's first structure
     for i, atoms in enumerate(structures):
         print_ = _fingerprint(atoms)
-        known = leaders.setdefault(print_.key, [])
-        for label, energy, leader in known:
-            close = abs(energy - energies[i]) < energy_tolerance
-            if close and _equivalent(leader, print_, distance_tolerance):
-                labels[i] = label
-                break
+        known, own = leaders.setdefault(print_.key, (_Known(), []))
+        close = np.abs(energies[[firsts[label] for label in own]] - energies[i]) < energy_tolerance
+        found = known.first(print_, distance_tolerance, close)
+        if found is None:
+            known.add(print_)
+            own.append(len(firsts))
+            firsts.append(i)
+            labels[i] = own[-1]
         else:
-            labels[i] = count
-            known.append((count, float(energies[i]), print_))
-            count += 1
+            labels[i] = own[found]
     return labels
 
 
@@ -93,18 +130,18 @@ def distinct(
     distance_tolerance
         As for `group`, Å.
     """
-    taken: dict[tuple[tuple[int, int], ...], list[_Fingerprint]] = {}
+    taken: dict[tuple[tuple[int, int], ...], _Known] = {}
     for atoms in known if count > 0 else ():
         print_ = _fingerprint(atoms)
-        taken.setdefault(print_.key, []).append(print_)
+        taken.setdefault(print_.key, _Known()).add(print_)
     chosen: list[int] = []
     for i, atoms in enumerate(structures):
         if len(chosen) >= count:
             break
         print_ = _fingerprint(atoms)
-        others = taken.setdefault(print_.key, [])
-        if not any(_equivalent(other, print_, distance_tolerance) for other in others):
-            others.append(print_)
+        others = taken.setdefault(print_.key, _Known())
+        if others.first(print_, distance_tolerance) is None:
+            others.add(print_)
             chosen.append(i)
     return chosen
 
@@ -124,11 +161,15 @@ def _fingerprint(atoms: Atoms) -> _Fingerprint:
     image = MinimumImage.of(atoms.cell.array, atoms.pbc)
     distances = image.distances(atoms.positions[moving], atoms.positions)
     classes, counts = np.unique(class_of, return_counts=True)
-    environments = [np.sort(distances[:, class_of == c], axis=1) for c in classes]
+    blocks = [np.sort(distances[:, class_of == c], axis=1) for c in classes]
+    environments = np.concatenate(blocks, axis=1) if blocks else distances
+    own = np.asarray(class_of[moving], dtype=np.int64)
+    columns = [np.sort(environments[own == c], axis=0).ravel() for c in classes]
     return _Fingerprint(
         key=tuple((int(c), int(n)) for c, n in zip(classes, counts, strict=True)),
-        environments=np.concatenate(environments, axis=1) if environments else distances,
-        classes=np.asarray(class_of[moving], dtype=np.int64),
+        environments=environments,
+        classes=own,
+        profile=np.concatenate(columns) if columns else np.empty(0),
     )
 
 
