@@ -46,7 +46,8 @@ class _Known:
         count = len(self.prints)
         if count == len(self._profiles):
             grown = np.empty((2 * count + 8, print_.profile.size))
-            grown[:count] = self._profiles[:count]
+            if count:
+                grown[:count] = self._profiles
             self._profiles = grown
         self._profiles[count] = print_.profile
         self.prints.append(print_)
