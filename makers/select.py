@@ -57,7 +57,8 @@ def run_select(session: Session, key: RoundKey, epoch: int) -> dict[str, Any]:
     energies = np.array([c.model_energy for c in candidates])
     uncertainties = np.array([math.nan if c.uncertainty is None else c.uncertainty for c in candidates])
     promised = energies - settings.kappa * np.nan_to_num(uncertainties, nan=0.0)
-    evaluated = _energies(session, key, chain)
+    level = reference_hash(parts.config.reference)
+    evaluated = evaluations.energies(store, [structure.structure_hash for structure in seen], level)
     ranked = choose(
         energies=energies,
         uncertainties=uncertainties,
@@ -124,17 +125,6 @@ def _late(session: Session, key: RoundKey) -> list[str]:
         for document in _by_hash(structures.get_structures(session.store, before.selection))
         if not evaluations.count_done(session.store, [document.structure_hash], level)
     ]
-
-
-def _energies(session: Session, key: RoundKey, chain: int | None) -> dict[str, float]:
-    """Reference energies in eV of what was evaluated, by structure hash."""
-    level = reference_hash(session.parts(key.campaign_id).config.reference)
-    pairs = evaluations.training_set(session.store, key.campaign_id, level, chain)
-    return {
-        document.structure_hash: evaluation.energy
-        for document, evaluation in pairs
-        if evaluation.energy is not None
-    }
 
 
 def _groups(

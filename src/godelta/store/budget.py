@@ -1,7 +1,7 @@
 """What is left of a campaign's budget of evaluations, for planning; reserving is what keeps it."""
 
 from godelta.campaign import CampaignConfig
-from godelta.store import campaigns, evaluations, rounds, structures
+from godelta.store import campaigns, evaluations, structures
 from godelta.store.database import Store
 
 
@@ -25,11 +25,6 @@ def evaluations_left(store: Store, campaign_id: str, config: CampaignConfig, cha
 
 def _waiting(store: Store, campaign_id: str, reference_hash: str) -> int:
     """How many selected structures will still be evaluated; a closed round's never will."""
-    selected = {
-        structure_id
-        for round_ in rounds.rounds_of(store, campaign_id)
-        if round_.state != "closed"
-        for structure_id in round_.selection
-    }
+    selected = structures.selected_ids(store, campaign_id, unfinished=True)
     hashes = [document.structure_hash for document in structures.get_structures(store, selected)]
     return len(hashes) - evaluations.count_done(store, hashes, reference_hash)

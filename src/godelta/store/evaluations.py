@@ -22,7 +22,7 @@ from godelta.store.documents import (
     StructureDocument,
     evaluation_id,
 )
-from godelta.store.structures import get_structures, selected_ids
+from godelta.store.structures import get_structures, hashes_of, selected_ids
 
 MAX_LOST = 3  # attempts in a row without a word, before a structure is no longer tried
 LOG_CHARACTERS = 20_000
@@ -282,6 +282,13 @@ def evaluated(store: Store, structure_hashes: Sequence[str], reference_hash: str
     return [EvaluationDocument.from_mongo(raw) for raw in cursor]
 
 
+def energies(store: Store, structure_hashes: Sequence[str], reference_hash: str) -> dict[str, float]:
+    """Energies in eV of those of these structures whose evaluation is good, by hash."""
+    query = {"structure_hash": {"$in": list(structure_hashes)}, "reference_hash": reference_hash}
+    cursor = store.evaluations.find({**query, "state": "ok"}, {"structure_hash": 1, "energy": 1})
+    return {raw["structure_hash"]: raw["energy"] for raw in cursor}
+
+
 def count_done(store: Store, structure_hashes: Sequence[str], reference_hash: str) -> int:
     """How many of these structures (each once) have been evaluated, well or badly."""
     query = {"structure_hash": {"$in": list(structure_hashes)}, "reference_hash": reference_hash}
@@ -290,12 +297,12 @@ def count_done(store: Store, structure_hashes: Sequence[str], reference_hash: st
 
 def counts(store: Store, campaign_id: str, reference_hash: str) -> dict[EvaluationState, int]:
     """How many of the campaign's selected structures are ok, failed, and still pending."""
-    documents = get_structures(store, selected_ids(store, campaign_id))
-    found = _evaluations(store, documents, reference_hash)
+    hashes = hashes_of(store, selected_ids(store, campaign_id))
+    query = {"structure_hash": {"$in": hashes}, "reference_hash": reference_hash}
     total: dict[EvaluationState, int] = {"ok": 0, "failed": 0, "pending": 0}
-    for document in documents:
-        evaluation = found.get(document.structure_hash)
-        total[evaluation.state if evaluation else "pending"] += 1
+    for raw in store.evaluations.find(query, {"state": 1}):
+        total[raw["state"]] += 1
+    total["pending"] += len(hashes) - sum(total.values())  # of these nobody has asked for an evaluation yet
     return total
 
 

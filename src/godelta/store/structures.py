@@ -76,10 +76,23 @@ def round_candidates(store: Store, key: RoundKey) -> list[StructureDocument]:
     return [StructureDocument.from_mongo(raw).as_seen_in(key.chain, key.k) for raw in cursor]
 
 
-def selected_ids(store: Store, campaign_id: str, chain: int | None = None) -> list[str]:
-    """Ids in the selections of a campaign's rounds, or of one chain's, sorted, each once."""
+def selected_ids(
+    store: Store, campaign_id: str, chain: int | None = None, *, unfinished: bool = False
+) -> list[str]:
+    """Ids in the selections of a campaign's rounds, or of one chain's, sorted, each once.
+
+    `unfinished` leaves out the rounds that are closed.
+    """
     query: Raw = {"campaign_id": campaign_id} | ({} if chain is None else {"chain": chain})
+    if unfinished:
+        query["state"] = {"$ne": "closed"}
     return sorted({i for raw in store.rounds.find(query, {"selection": 1}) for i in raw["selection"]})
+
+
+def hashes_of(store: Store, structure_ids: Iterable[str]) -> list[str]:
+    """Structure hashes of these ids, without reading the structures; unknown ids are left out."""
+    query = {"structure_id": {"$in": list(structure_ids)}}
+    return [raw["structure_hash"] for raw in store.structures.find(query, {"structure_hash": 1})]
 
 
 def selected_structures(store: Store, campaign_id: str, chain: int | None = None) -> list[StructureDocument]:
