@@ -95,9 +95,14 @@ def _write_private(path: Path, text: str) -> None:
 def open_launchpad(workspace: Workspace) -> "LaunchPad":
     """The workspace's LaunchPad, set up where it is new; never reset."""
     launchpad = _connect(*workspace.database_uri(start=False))
+    set_up(launchpad)
+    return launchpad
+
+
+def set_up(launchpad: "LaunchPad") -> None:
+    """Make the LaunchPad's counters and indexes where it is new, or was lost; nothing else is touched."""
     if launchpad.fw_id_assigner.find_one({}) is None or UNIQUE not in launchpad.workflows.index_information():
         _set_up(launchpad)
-    return launchpad
 
 
 def forget_jobs(database: Database[dict[str, Any]]) -> None:

@@ -19,7 +19,7 @@ from godelta.store.database import Store, Superseded
 from godelta.store.documents import CampaignDocument, RoundDocument, RoundKey
 from godelta.workflows.closing import may_close, next_closing
 from godelta.workflows.health import Health, judge
-from godelta.workflows.launchpad import ROUND_METADATA, UNIQUE
+from godelta.workflows.launchpad import ROUND_METADATA, UNIQUE, set_up
 from godelta.workflows.outcome import end_state, hopeless
 from godelta.workflows.round import CAMPAIGN_FIELD, closing_workflow, round_workflow, workflow_mark
 
@@ -138,6 +138,7 @@ def _add_workflow(launchpad: "LaunchPad", key: RoundKey, epoch: int, config: Cam
 
 def _add(launchpad: "LaunchPad", workflow: "Workflow") -> bool:
     """Add a workflow; False where somebody else was first."""
+    set_up(launchpad)
     try:
         with redirect_stderr(StringIO()):  # it draws a progress bar for one workflow
             launchpad.bulk_add_wfs([workflow])

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 POLL_S = 0.2
 PLAN_EVERY_S = 10.0
+MAX_FAILURES = 5  # of the queue itself, in a row
 PR_SET_PDEATHSIG = 1
 
 log = logging.getLogger(__name__)
@@ -96,13 +97,14 @@ def _jobs(session: Session, options: WorkerOptions, stop: StopFlag) -> Iterator[
     launchpad = open_launchpad(session.workspace)
     uri, _ = session.workspace.database_uri(start=False)
     idle_since = planned = time.monotonic()
+    failures = 0
     while not stop.requested:
         try:
             if options.campaign_id and _ended(session, options.campaign_id):
                 return
             if _take_job(session, launchpad, options):
                 yield
-                idle_since = time.monotonic()
+                idle_since, failures = time.monotonic(), 0
                 continue
             if time.monotonic() - planned > PLAN_EVERY_S:
                 planned = time.monotonic()
@@ -112,6 +114,13 @@ def _jobs(session: Session, options: WorkerOptions, stop: StopFlag) -> Iterator[
             log.warning("the database was away, starting over: %s", error)
             patiently(session.heartbeat.give_up_all, check=lambda: check_address(session.workspace, uri))
             continue
+        except (TypeError, ValueError, KeyError) as error:
+            # FireWorks' words for a queue that was dropped under a job; the planner makes it anew.
+            failures += 1
+            if failures > MAX_FAILURES:
+                raise
+            log.warning("the queue has lost a job, starting over: %s", error)
+            patiently(session.heartbeat.give_up_all)
         if options.idle_seconds is not None and time.monotonic() - idle_since > options.idle_seconds:
             return
         time.sleep(POLL_S)
