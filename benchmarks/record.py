@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("godelta", "numpy", "scipy", "numba", "ase", "dscribe", "scikit-learn", "chgnet", "torch")
+PACKAGES = (
+    "godelta", "numpy", "scipy", "numba", "ase", "dscribe", "scikit-learn", "chgnet", "torch", "fireworks",
+    "jobflow", "pymongo",
+)  # fmt: skip
 
 
 def machine() -> dict[str, Any]:

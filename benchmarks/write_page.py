@@ -4,10 +4,12 @@ Usage: python benchmarks/write_page.py
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from engine_ledger import engine_seconds
 from record import RESULTS
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
@@ -28,6 +30,10 @@ def main() -> None:
         ("example_run", example_run),
         ("example_answer", example_answer),
         ("known_answers", known_answers),
+        ("engine_overhead", engine_overhead),
+        ("engine_growth", engine_growth),
+        ("engine_heartbeat", engine_heartbeat),
+        ("engine_recovery", engine_recovery),
         ("delta_cost", delta_cost),
         ("agox_delta", agox_delta),
     ):
@@ -136,6 +142,150 @@ def known_answers(data: dict[str, Any]) -> str:
         " whose σ and ε are wrong by 10 % in the foundation. A seed counts when its best evaluated energy is within 0.02 eV of the"
         " known minimum and relaxes in the reference to within 1e-3 eV of it. Small numbers of seeds: 5 of 5 mean more than 48 %,"
         f" 4 of 5 mean 28-99 % (95 %, Clopper-Pearson).\n\n{table(head, rows)}\n{where(data['runs'][-1])}"
+    )
+
+
+def engine_overhead(data: dict[str, Any]) -> str:
+    def typical(part: list[dict[str, Any]], value: Callable[[dict[str, Any]], float]) -> float:
+        return median(value(row) for row in part[1:])  # the first round compiles and loads
+
+    rows, evaluations = [], []
+    for shape, part in data["shapes"].items():
+        engine, bare = part["engine"]["rounds"], part["without_queue"]["rounds"]
+        rows.append(
+            [
+                shape,
+                len(engine) - 1,
+                f"{typical(engine, lambda row: row['wall_s']):.2f}",
+                f"{typical(bare, lambda row: row['wall_s']):.2f}",
+                f"{1e3 * typical(engine, engine_seconds):.0f}",
+                f"{1e3 * typical(bare, engine_seconds):.0f}",
+                f"{1e3 * typical(engine, lambda row: row['mongod_s']):.0f}",
+                f"{1e3 * typical(bare, lambda row: row['mongod_s']):.0f}",
+            ]
+        )
+        evaluations += part["without_queue"]["isolated"]
+    own = {
+        name: 1e3 * median(row[f"{name}_s"] for row in evaluations) for name in ("wall", "children", "worker")
+    }
+    ten = data["shapes"]["10 evaluations, one job"]["engine"]["rounds"]
+    stored = 1e2 * typical(ten, lambda row: row["sections"]["evaluate"])
+    jobs = data["shapes"]["10 evaluations, ten jobs"]["engine"]["rounds"]
+    job = (typical(jobs, engine_seconds) - typical(ten, engine_seconds)) / 9
+    job_server = (typical(jobs, lambda row: row["mongod_s"]) - typical(ten, lambda row: row["mongod_s"])) / 9
+    head = [
+        "shape of a round", "n", "wall, s", "wall without queue, s", "worker, ms", "without queue, ms", "mongod, ms",
+        "without queue, ms",
+    ]  # fmt: skip
+    return (
+        "## What the engine costs (`engine.py overhead`)\n\nRounds of a campaign with 13 atoms, EMT as reference and"
+        " almost no search, through planner, LaunchPad and one worker; and the same jobs called one after the other,"
+        " with the database but without a queue. *worker* is the CPU time of the worker's process besides potential,"
+        " reference and training; *mongod* the server's. Medians per round; n rounds, the first one left out.\n\n"
+        f"{table(head, rows)}\n"
+        f"An evaluation in a process of its own, without any database: {own['wall']:.0f} ms wall,"
+        f" {own['children']:.0f} ms CPU of the child (nearly all of it imports), {own['worker']:.0f} ms of the"
+        f" caller (medians, n = {len(evaluations)}). Lease, budget and storing add {stored:.1f} ms CPU of the worker."
+        f" A job of the queue more costs {1e3 * job:.0f} ms of the worker and {1e3 * job_server:.0f} ms of the server:"
+        " nothing beside a DFT calculation, and the reason why short evaluations share a job.\n\n"
+        f"{where(data)}"
+    )
+
+
+BLOCK = 25
+JOBS = ("search", "select", "evaluate", "retrain", "planner")
+
+
+def engine_growth(data: dict[str, Any]) -> str:
+    rounds = data["rounds"]
+    rows = []
+    for first in range(0, len(rounds), BLOCK):
+        part = rounds[first : first + BLOCK]
+
+        def typical(value: Callable[[dict[str, Any]], float], part: list[dict[str, Any]] = part) -> str:
+            return f"{1e3 * median(map(value, part)):.0f}"
+
+        probe = next((row["probe"]["snapshot_s"] for row in part if "probe" in row), None)
+        rows.append(
+            [
+                f"{part[0]['k'] + 1}-{part[-1]['k'] + 1}",
+                typical(engine_seconds),
+                *(typical(lambda row, name=name: row["sections"].get(name, 0.0)) for name in JOBS),
+                typical(
+                    lambda row: engine_seconds(row) - sum(row["sections"].get(name, 0.0) for name in JOBS)
+                ),
+                typical(lambda row: row["mongod_s"]),
+                "-" if probe is None else f"{1e3 * probe:.0f}",
+                typical(lambda row: row["sections"].get("training", 0.0)),
+            ]
+        )
+    head = [
+        "rounds", "engine", "search", "select", "evaluate", "retrain", "planner", "queue", "mongod", "live table",
+        "training",
+    ]  # fmt: skip
+    ratio = median(map(engine_seconds, rounds[-BLOCK:])) / median(map(engine_seconds, rounds[:BLOCK]))
+    return (
+        f"## From round 1 to round {len(rounds)} (`engine.py growth`)\n\nOne chain, one evaluation per round, the same"
+        f" cheap campaign. CPU milliseconds per round, medians over blocks of {BLOCK} rounds. *engine* is the worker's"
+        " CPU time besides potential, reference and training; the columns up to *queue* (FireWorks, jobflow and the"
+        " worker's loop) are its parts. *live table*: one look of `godelta run` at the state of the campaign, which it"
+        " takes twice a second, after the last round of the block (mean of 5). *training* is the Δ-model's, and no part"
+        f" of *engine*.\n\n{table(head, rows)}\nThe last {BLOCK} rounds cost {ratio:.2f} times the first {BLOCK}."
+        " What grows is reading every structure and evaluation of the campaign in selection and retraining (a few"
+        f" hundred documents), in proportion to their number.\n\n{where(data)}"
+    )
+
+
+def engine_heartbeat(data: dict[str, Any]) -> str:
+    rows, settings = data["rows"], data["settings"]
+    idle, fast, worker = rows["session without a worker"], rows["heartbeat"], rows["idle worker"]
+    hour = 3600.0 / settings["beat_every_s"] / fast["beats"]
+    # Signs are given by the same thread: every beat that comes after sign_every_s gives one.
+    per_hour = {
+        key: hour * (fast[key] - idle[key] * fast["wall_s"] / idle["wall_s"])
+        for key in ("worker_s", "mongod_s", "operations")
+    }
+    waiting = {key: 3600.0 * worker[key] / worker["wall_s"] for key in ("worker_s", "mongod_s", "operations")}
+    lines = [
+        [name, f"{part['worker_s']:.1f}", f"{part['mongod_s']:.1f}", f"{part['operations']:.0f}"]
+        for name, part in (("heartbeat with one lease held", per_hour), ("worker that finds no job", waiting))
+    ]
+    return (
+        "## The heartbeat (`engine.py heartbeat`)\n\n"
+        f"{fast['beats']} beats, {settings['factor']:.0f} times as fast as in earnest, in {fast['wall_s']:.0f} s, less what an"
+        f" idle connection costs; counted at one beat in {settings['beat_every_s']:g} s. For comparison, a worker that looks"
+        f" for jobs and finds none ({worker['wall_s']:.0f} s).\n\n"
+        + table(["per hour", "CPU of the worker, s", "CPU of mongod, s", "operations"], lines)
+        + f"\n{where(data)}"
+    )
+
+
+VICTIMS = {
+    "nobody": "nothing",
+    "engine": "the engine's process",
+    "worker": "the worker",
+    "mongod": "mongod",
+    "run": "`godelta run`, started again at once",
+}
+
+
+def engine_recovery(data: dict[str, Any]) -> str:
+    waits = {name: sorted(row["wait_s"] for row in data["rows"] if row["victim"] == name) for name in VICTIMS}
+    undisturbed = median(waits["nobody"])
+    rows = [
+        [VICTIMS[name], f"{median(times):.1f}", f"{times[0]:.1f}-{times[-1]:.1f}",
+         "-" if name == "nobody" else f"{median(times) - undisturbed:.1f}", len(times)]
+        for name, times in waits.items()
+    ]  # fmt: skip
+    loads = [row["load"] for row in data["rows"]]
+    return (
+        "## After kill -9 (`engine_recovery.py`)\n\nFrom the kill, in the middle of an evaluation that sleeps"
+        f" {data['sleep_s']:g} s, to the next evaluation that is done; one chain, one worker, each kind in turn. Wall time; the"
+        " machine was busy with other things. Nothing is lost but the evaluation under way, and not even that with mongod."
+        " A worker is replaced by `godelta run`, which looks every 2 s, and loads the whole stack anew; after a kill of"
+        " `godelta run` the old worker has to stop and a new one loads it too.\n\n"
+        + table(["killed", "median, s", "range, s", "lost, s", "n"], rows)
+        + f"\nLoad average between {min(loads):.1f} and {max(loads):.1f}. {where(data)}"
     )
 
 
