@@ -138,6 +138,20 @@ def test_status(ask):
         assert part in text
 
 
+def test_status_names_reasons_of_failures_and_what_is_in_quarantine(ask, opened):
+    assert "failed evaluations" not in ask("status", "done").out
+    first, second, *_ = opened.evaluations.find({"state": "ok"}).sort("structure_hash", 1)
+    for raw, reason in ((first, "lost"), (second, "not_converged")):
+        opened.evaluations.update_one(
+            {"_id": raw["_id"]}, {"$set": {"state": "failed", "reason": reason, "energy": None}}
+        )
+    text = ask("status", "done").out
+    assert "lost 1" in text
+    assert "not_converged 1" in text
+    assert f"in quarantine, since every attempt was killed: {first['structure_hash'][:12]}" in text
+    assert second["structure_hash"][:12] not in text
+
+
 def test_status_of_an_empty_workspace(inside, workspace):
     answer = inside("status", "--workspace", workspace.folder)
     assert answer.code == 0

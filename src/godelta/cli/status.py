@@ -1,5 +1,6 @@
 """`godelta status`."""
 
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,9 @@ from rich.markup import escape
 
 from godelta.cli.console import console, print_json, table
 from godelta.cli.workspace import open_existing
-from godelta.store import campaigns
+from godelta.store import campaigns, evaluations
+from godelta.store.database import Store
+from godelta.store.documents import CampaignDocument
 from godelta.store.progress import Progress, snapshot
 
 
@@ -43,6 +46,20 @@ def show_status(name: str | None, folder: Path | None, output: str) -> None:
             console.print(
                 f"[red]{progress.name} failed:[/] {escape(progress.reason or 'no reason is known')}"
             )
+    if name is not None:
+        _show_failures(store, found[0])
+
+
+def _show_failures(store: Store, campaign: CampaignDocument) -> None:
+    """Why evaluations failed, and which structures are no longer tried since they kill their workers."""
+    failed = evaluations.failed_hashes(store, campaign.campaign_id, campaign.reference_hash)
+    if not failed:
+        return
+    counted = Counter(failed.values()).most_common()
+    console.print(f"failed evaluations: {', '.join(f'{reason} {count}' for reason, count in counted)}")
+    quarantined = sorted(digest[:12] for digest, reason in failed.items() if reason == "lost")
+    if quarantined:
+        console.print(f"in quarantine, since every attempt was killed: {', '.join(quarantined)}")
 
 
 def as_row(progress: Progress) -> dict[str, Any]:
