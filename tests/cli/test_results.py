@@ -85,7 +85,6 @@ def test_query(ask):
         (("--elements", "Ag,Cu"), len(best)),
         (("--elements", "Ag, S"), 0),
         (("--campaign", "done"), len(best)),
-        (("--campaign", "other"), 0),
         (("--reference", "emt"), len(best)),
         (("--reference", rows[0]["reference_hash"][:8]), len(best)),
         (("--reference", "gpaw"), 0),
@@ -93,6 +92,9 @@ def test_query(ask):
         (("--limit", 1), 1),
     ):
         assert len(ask("query", *arguments, "--format", "json").json()) == expected, arguments
+    unknown = ask("query", "--campaign", "other")
+    assert unknown.code == 2
+    assert "there are: done" in unknown.err
 
 
 def test_query_extxyz_and_table(ask, tmp_path):
