@@ -42,7 +42,7 @@ def draw_energies(axes, history):
     axes.scatter(count, relative, s=14, color=GREY, alpha=0.7, linewidths=0, label="evaluation")
     axes.step(count, np.minimum.accumulate(relative), where="post", color=BLUE, label="lowest so far")
     axes.set(xlabel="GFN1-xTB evaluations", ylabel="energy above the lowest (eV)", ylim=(-0.05, 1.7))
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="upper right")
 
 
 def draw_parity(axes, history):
