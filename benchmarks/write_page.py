@@ -196,33 +196,33 @@ BLOCK = 25
 JOBS = ("search", "select", "evaluate", "retrain", "planner")
 
 
+def growth_parts(row: dict[str, Any]) -> dict[str, float]:
+    sections, whole = row["sections"], engine_seconds(row)
+    jobs = {job: sections.get(job, 0.0) for job in JOBS}
+    return {
+        "engine": whole,
+        **jobs,
+        "queue": whole - sum(jobs.values()),
+        "mongod": row["mongod_s"],
+        "training": sections.get("training", 0.0),
+    }
+
+
 def engine_growth(data: dict[str, Any]) -> str:
     rounds = data["rounds"]
     rows = []
     for first in range(0, len(rounds), BLOCK):
-        part = rounds[first : first + BLOCK]
-
-        def typical(value: Callable[[dict[str, Any]], float], part: list[dict[str, Any]] = part) -> str:
-            return f"{1e3 * median(map(value, part)):.0f}"
-
-        probe = next((row["probe"]["snapshot_s"] for row in part if "probe" in row), None)
+        block = rounds[first : first + BLOCK]
+        parts = [growth_parts(row) for row in block]
+        probe = next((f"{1e3 * row['probe']['snapshot_s']:.0f}" for row in block if "probe" in row), "-")
         rows.append(
             [
-                f"{part[0]['k'] + 1}-{part[-1]['k'] + 1}",
-                typical(engine_seconds),
-                *(typical(lambda row, name=name: row["sections"].get(name, 0.0)) for name in JOBS),
-                typical(
-                    lambda row: engine_seconds(row) - sum(row["sections"].get(name, 0.0) for name in JOBS)
-                ),
-                typical(lambda row: row["mongod_s"]),
-                "-" if probe is None else f"{1e3 * probe:.0f}",
-                typical(lambda row: row["sections"].get("training", 0.0)),
+                f"{block[0]['k'] + 1}-{block[-1]['k'] + 1}",
+                *(f"{1e3 * median(part[name] for part in parts):.0f}" for name in parts[0]),
+                probe,
             ]
         )
-    head = [
-        "rounds", "engine", "search", "select", "evaluate", "retrain", "planner", "queue", "mongod", "live table",
-        "training",
-    ]  # fmt: skip
+    head = ["rounds", *growth_parts(rounds[0]), "live table"]
     ratio = median(map(engine_seconds, rounds[-BLOCK:])) / median(map(engine_seconds, rounds[:BLOCK]))
     return (
         f"## From round 1 to round {len(rounds)} (`engine.py growth`)\n\nOne chain, one evaluation per round, the same"
@@ -239,13 +239,14 @@ def engine_growth(data: dict[str, Any]) -> str:
 def engine_heartbeat(data: dict[str, Any]) -> str:
     rows, settings = data["rows"], data["settings"]
     idle, fast, worker = rows["session without a worker"], rows["heartbeat"], rows["idle worker"]
-    hour = 3600.0 / settings["beat_every_s"] / fast["beats"]
-    # Signs are given by the same thread: every beat that comes after sign_every_s gives one.
-    per_hour = {
-        key: hour * (fast[key] - idle[key] * fast["wall_s"] / idle["wall_s"])
-        for key in ("worker_s", "mongod_s", "operations")
-    }
-    waiting = {key: 3600.0 * worker[key] / worker["wall_s"] for key in ("worker_s", "mongod_s", "operations")}
+    beats = 3600.0 / settings["beat_every_s"]
+
+    def more(part: dict[str, Any], key: str) -> float:
+        return float(part[key] - idle[key] * part["wall_s"] / idle["wall_s"])
+
+    keys = ("worker_s", "mongod_s", "operations")
+    per_hour = {key: beats / fast["beats"] * more(fast, key) for key in keys}
+    waiting = {key: 3600.0 / worker["wall_s"] * more(worker, key) for key in keys}
     lines = [
         [name, f"{part['worker_s']:.1f}", f"{part['mongod_s']:.1f}", f"{part['operations']:.0f}"]
         for name, part in (("heartbeat with one lease held", per_hour), ("worker that finds no job", waiting))
@@ -253,8 +254,9 @@ def engine_heartbeat(data: dict[str, Any]) -> str:
     return (
         "## The heartbeat (`engine.py heartbeat`)\n\n"
         f"{fast['beats']} beats, {settings['factor']:.0f} times as fast as in earnest, in {fast['wall_s']:.0f} s, less what an"
-        f" idle connection costs; counted at one beat in {settings['beat_every_s']:g} s. For comparison, a worker that looks"
-        f" for jobs and finds none ({worker['wall_s']:.0f} s).\n\n"
+        f" idle connection costs (measured for {idle['wall_s']:.0f} s); counted at one beat in {settings['beat_every_s']:g} s,"
+        f" and a sign of life at every beat that comes {settings['sign_every_s']:g} s after the last one. For comparison, a"
+        f" worker that looks for jobs and finds none ({worker['wall_s']:.0f} s).\n\n"
         + table(["per hour", "CPU of the worker, s", "CPU of mongod, s", "operations"], lines)
         + f"\n{where(data)}"
     )
@@ -281,9 +283,10 @@ def engine_recovery(data: dict[str, Any]) -> str:
     return (
         "## After kill -9 (`engine_recovery.py`)\n\nFrom the kill, in the middle of an evaluation that sleeps"
         f" {data['sleep_s']:g} s, to the next evaluation that is done; one chain, one worker, each kind in turn. Wall time; the"
-        " machine was busy with other things. Nothing is lost but the evaluation under way, and not even that with mongod."
-        " A worker is replaced by `godelta run`, which looks every 2 s, and loads the whole stack anew; after a kill of"
-        " `godelta run` the old worker has to stop and a new one loads it too.\n\n"
+        " machine was busy with other things. *lost* is what the wait is longer than where nothing is killed. An evaluation goes"
+        " on while mongod is away, and is stored when it is back. A worker is replaced by `godelta run`, which looks every"
+        " 2 s, and loads the whole stack anew. Where `godelta run` itself is killed, its worker stops, and both the command"
+        " and a new worker have to load.\n\n"
         + table(["killed", "median, s", "range, s", "lost, s", "n"], rows)
         + f"\nLoad average between {min(loads):.1f} and {max(loads):.1f}. {where(data)}"
     )
