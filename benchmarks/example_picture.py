@@ -41,7 +41,7 @@ def draw_energies(axes, history):
     count = np.arange(1, len(energies) + 1)
     axes.scatter(count, relative, s=14, color=GREY, alpha=0.7, linewidths=0, label="evaluation")
     axes.step(count, np.minimum.accumulate(relative), where="post", color=BLUE, label="lowest so far")
-    axes.set(xlabel="GFN1-xTB evaluations", ylabel="energy above the lowest (eV)", ylim=(-0.05, 1.7))
+    axes.set(xlabel="GFN1-xTB evaluations", ylabel="energy above the lowest (eV)", ylim=(-0.05, 2.0))
     axes.legend(frameon=False, loc="upper right")
 
 
