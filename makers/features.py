@@ -1,6 +1,7 @@
 """Feature rows and foundation forces of evaluated structures: computed once in the life of a database."""
 
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ase import Atoms
@@ -11,51 +12,67 @@ from godelta.foundation import Foundation
 from godelta.store import features
 from godelta.store.database import Store
 
+MEMORY_BYTES = 256_000_000  # of one process and kind; what is not in memory is read again
+
 
 @dataclass
-class StoredFeatures:
-    """Features by structure id: from memory, else from the database, else computed and stored."""
+class _StoredArrays:
+    """Arrays by structure id: from memory, else from the database, else computed and stored."""
 
     store: Store
-    _memory: dict[tuple[str, str], FloatArray] = field(default_factory=dict)
+    bound: int = MEMORY_BYTES
+    _memory: OrderedDict[tuple[str, str], FloatArray] = field(default_factory=OrderedDict)
+
+    def get(
+        self, digest: str, ids: Sequence[str], compute: Callable[[list[int]], Mapping[str, FloatArray]]
+    ) -> list[FloatArray]:
+        """The arrays, in the order of ids; `compute` is given the places of those that nobody has."""
+        arrays = {i: self._memory[digest, i] for i in ids if (digest, i) in self._memory}
+        missing = [i for i in ids if i not in arrays]
+        if missing:
+            arrays |= features.get_many(self.store, missing, digest)
+        new = [place for place, i in enumerate(ids) if i not in arrays]
+        if new:
+            computed = compute(new)
+            features.put_many(self.store, digest, computed)
+            arrays |= computed
+        self._remember(digest, arrays)
+        return [arrays[i] for i in ids]
+
+    def _remember(self, digest: str, arrays: Mapping[str, FloatArray]) -> None:
+        for i, array in arrays.items():
+            self._memory[digest, i] = array
+            self._memory.move_to_end((digest, i))
+        total = sum(array.nbytes for array in self._memory.values())
+        while total > self.bound:
+            total -= self._memory.popitem(last=False)[1].nbytes
+
+
+@dataclass
+class StoredFeatures(_StoredArrays):
+    """Features of structures."""
 
     def __call__(self, soap: SOAP, ids: Sequence[str], structures: Sequence[Atoms]) -> list[FloatArray]:
         """(n_atoms, n_features) rows of the structures, in their order."""
-        digest = soap.digest
-        missing = [i for i in ids if (digest, i) not in self._memory]
-        found = features.get_many(self.store, missing, digest) if missing else {}
-        computed = {
-            i: soap.features(atoms)
-            for i, atoms in zip(ids, structures, strict=True)
-            if (digest, i) not in self._memory and i not in found
-        }
-        if computed:
-            features.put_many(self.store, digest, computed)
-        self._memory.update({(digest, i): rows for i, rows in (found | computed).items()})
-        return [self._memory[digest, i] for i in ids]
+        return self.get(
+            soap.digest, ids, lambda new: {ids[place]: soap.features(structures[place]) for place in new}
+        )
 
 
 @dataclass
-class StoredForces:
-    """Forces of a foundation by structure id: from memory, else from the database, else computed and stored.
+class StoredForces(_StoredArrays):
+    """Forces of a foundation.
 
     Another machine's last bits would make other displaced copies, and another Δ-model: the first ones stay.
     """
-
-    store: Store
-    _memory: dict[tuple[str, str], FloatArray] = field(default_factory=dict)
 
     def __call__(
         self, foundation: Foundation, ids: Sequence[str], structures: Sequence[Atoms]
     ) -> list[FloatArray]:
         """(n_atoms, 3) forces in eV/Å of the structures, in their order."""
-        digest = f"forces-{foundation.identity.digest()}"
-        missing = [i for i in ids if (digest, i) not in self._memory]
-        found = features.get_many(self.store, missing, digest) if missing else {}
-        new = {i: atoms for i, atoms in zip(ids, structures, strict=True) if i in missing and i not in found}
-        if new:
-            computed = dict(zip(new, foundation.evaluate(list(new.values())).forces, strict=True))
-            features.put_many(self.store, digest, computed)
-            found |= computed
-        self._memory.update({(digest, i): forces for i, forces in found.items()})
-        return [self._memory[digest, i] for i in ids]
+
+        def compute(new: list[int]) -> dict[str, FloatArray]:
+            batch = foundation.evaluate([structures[place] for place in new])
+            return dict(zip((ids[place] for place in new), batch.forces, strict=True))
+
+        return self.get(f"forces-{foundation.identity.digest()}", ids, compute)
