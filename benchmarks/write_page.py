@@ -4,7 +4,6 @@ Usage: python benchmarks/write_page.py
 """
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -52,6 +51,11 @@ def where(data: dict[str, Any]) -> str:
         f"*{machine['processor']}, {machine['cores']} cores, load {machine['load_average']:.1f},"
         f" Python {machine['python']}; {versions}.*\n"
     )
+
+
+def load_range(rows: list[dict[str, Any]]) -> str:
+    loads = [row["load"] for row in rows]
+    return f"Load average between {min(loads):.1f} and {max(loads):.1f}."
 
 
 def table(head: list[str], rows: list[list[Any]]) -> str:
@@ -146,50 +150,53 @@ def known_answers(data: dict[str, Any]) -> str:
 
 
 def engine_overhead(data: dict[str, Any]) -> str:
-    def typical(part: list[dict[str, Any]], value: Callable[[dict[str, Any]], float]) -> float:
-        return median(value(row) for row in part[1:])  # the first round compiles and loads
-
-    rows, evaluations = [], []
-    for shape, part in data["shapes"].items():
-        engine, bare = part["engine"]["rounds"], part["without_queue"]["rounds"]
-        rows.append(
-            [
-                shape,
-                len(engine) - 1,
-                f"{typical(engine, lambda row: row['wall_s']):.2f}",
-                f"{typical(bare, lambda row: row['wall_s']):.2f}",
-                f"{1e3 * typical(engine, engine_seconds):.0f}",
-                f"{1e3 * typical(bare, engine_seconds):.0f}",
-                f"{1e3 * typical(engine, lambda row: row['mongod_s']):.0f}",
-                f"{1e3 * typical(bare, lambda row: row['mongod_s']):.0f}",
-            ]
-        )
-        evaluations += part["without_queue"]["isolated"]
+    names = {"engine": "engine", "without_queue": "no queue"}
+    typical = {
+        (shape, way): overhead_parts(part[way]["rounds"][1:])  # the first round compiles and loads
+        for shape, part in data["shapes"].items()
+        for way in names
+    }
+    rows = [
+        [shape, names[way], len(data["shapes"][shape][way]["rounds"]) - 1, f"{parts['wall']:.2f}"]
+        + [f"{1e3 * parts[name]:.0f}" for name in ("jobs", "queue", "mongod", "potential")]
+        for (shape, way), parts in typical.items()
+    ]
+    evaluations = [row for part in data["shapes"].values() for row in part["without_queue"]["isolated"]]
     own = {
         name: 1e3 * median(row[f"{name}_s"] for row in evaluations) for name in ("wall", "children", "worker")
     }
-    ten = data["shapes"]["10 evaluations, one job"]["engine"]["rounds"]
-    stored = 1e2 * typical(ten, lambda row: row["sections"]["evaluate"])
-    jobs = data["shapes"]["10 evaluations, ten jobs"]["engine"]["rounds"]
-    job = (typical(jobs, engine_seconds) - typical(ten, engine_seconds)) / 9
-    job_server = (typical(jobs, lambda row: row["mongod_s"]) - typical(ten, lambda row: row["mongod_s"])) / 9
-    head = [
-        "shape of a round", "n", "wall, s", "wall without queue, s", "worker, ms", "without queue, ms", "mongod, ms",
-        "without queue, ms",
-    ]  # fmt: skip
+    one, many = (typical[f"10 evaluations, {jobs}", "engine"] for jobs in ("one job", "ten jobs"))
+    speed = many["potential"] / one["potential"]
+    job, job_server = (1e3 * (many[name] - speed * one[name]) / 9 for name in ("queue", "mongod"))
+    head = ["shape of a round", "way", "n", "wall, s", "jobs, ms", "queue, ms", "mongod, ms", "potential, ms"]
     return (
         "## What the engine costs (`engine.py overhead`)\n\nRounds of a campaign with 13 atoms, EMT as reference and"
-        " almost no search, through planner, LaunchPad and one worker; and the same jobs called one after the other,"
-        " with the database but without a queue. *worker* is the CPU time of the worker's process besides potential,"
-        " reference and training; *mongod* the server's. Medians per round; n rounds, the first one left out.\n\n"
-        f"{table(head, rows)}\n"
+        " almost no search, through planner, LaunchPad and one worker (*engine*); and the same jobs called one after the"
+        " other, with the database and without FireWorks (*no queue*). CPU times of the worker's process: *jobs*, our"
+        " own code in search, selection, evaluation and retraining, database included; *queue*, FireWorks, jobflow, the"
+        " worker's loop and the planner. *mongod*: the server's. *potential* is the same work in both ways, and tells how"
+        " fast the machine was at the time. Medians per round; n rounds, the first one left out. Wall time is mostly"
+        f" the reference's processes.\n\n{table(head, rows)}\n"
         f"An evaluation in a process of its own, without any database: {own['wall']:.0f} ms wall,"
         f" {own['children']:.0f} ms CPU of the child (nearly all of it imports), {own['worker']:.0f} ms of the"
-        f" caller (medians, n = {len(evaluations)}). Lease, budget and storing add {stored:.1f} ms CPU of the worker."
-        f" A job of the queue more costs {1e3 * job:.0f} ms of the worker and {1e3 * job_server:.0f} ms of the server:"
-        " nothing beside a DFT calculation, and the reason why short evaluations share a job.\n\n"
-        f"{where(data)}"
+        f" caller (medians, n = {len(evaluations)}). Lease, budget and storing add {1e2 * many['evaluate']:.1f} ms CPU of"
+        f" the worker. One more job in the queue costs {job:.0f} ms of the worker and {job_server:.0f} ms of the server"
+        f" (from the two shapes of ten evaluations, the first scaled to the speed of the second): nothing beside a DFT"
+        f" calculation; short evaluations share a job. {load_range(every)}\n\n{where(data)}"
     )
+
+
+def overhead_parts(rounds: list[dict[str, Any]]) -> dict[str, float]:
+    jobs, sections = [job for job in JOBS if job != "planner"], [row["sections"] for row in rounds]
+    own = [sum(part[job] for job in jobs) for part in sections]
+    return {
+        "wall": median(row["wall_s"] for row in rounds),
+        "mongod": median(row["mongod_s"] for row in rounds),
+        "jobs": median(own),
+        "queue": median(engine_seconds(row) - jobs_s for row, jobs_s in zip(rounds, own, strict=True)),
+        "potential": median(part["potential"] for part in sections),
+        "evaluate": median(part["evaluate"] for part in sections),
+    }
 
 
 BLOCK = 25
@@ -223,6 +230,11 @@ def engine_growth(data: dict[str, Any]) -> str:
             ]
         )
     head = ["rounds", *growth_parts(rounds[0]), "live table"]
+    first, last = (
+        median(sum(row["sections"][job] for job in ("select", "retrain")) for row in block)
+        for block in (rounds[:BLOCK], rounds[-BLOCK:])
+    )
+    slope = 1e3 * (last - first) / (len(rounds) - BLOCK)
     ratio = median(map(engine_seconds, rounds[-BLOCK:])) / median(map(engine_seconds, rounds[:BLOCK]))
     return (
         f"## From round 1 to round {len(rounds)} (`engine.py growth`)\n\nOne chain, one evaluation per round, the same"
@@ -231,8 +243,9 @@ def engine_growth(data: dict[str, Any]) -> str:
         " worker's loop) are its parts. *live table*: one look of `godelta run` at the state of the campaign, which it"
         " takes twice a second, after the last round of the block (mean of 5). *training* is the Δ-model's, and no part"
         f" of *engine*.\n\n{table(head, rows)}\nThe last {BLOCK} rounds cost {ratio:.2f} times the first {BLOCK}."
-        " What grows is reading every structure and evaluation of the campaign in selection and retraining (a few"
-        f" hundred documents), in proportion to their number.\n\n{where(data)}"
+        " What grows is selection and retraining: they read every structure and evaluation of the campaign, and compare"
+        f" candidates with all that was selected before; {slope:.1f} ms per evaluation made so far."
+        f" {load_range(rounds)}\n\n{where(data)}"
     )
 
 
@@ -279,7 +292,6 @@ def engine_recovery(data: dict[str, Any]) -> str:
          "-" if name == "nobody" else f"{median(times) - undisturbed:.1f}", len(times)]
         for name, times in waits.items()
     ]  # fmt: skip
-    loads = [row["load"] for row in data["rows"]]
     return (
         "## After kill -9 (`engine_recovery.py`)\n\nFrom the kill, in the middle of an evaluation that sleeps"
         f" {data['sleep_s']:g} s, to the next evaluation that is done; one chain, one worker, each kind in turn. Wall time; the"
@@ -288,7 +300,7 @@ def engine_recovery(data: dict[str, Any]) -> str:
         " 2 s, and loads the whole stack anew. Where `godelta run` itself is killed, its worker stops, and both the command"
         " and a new worker have to load.\n\n"
         + table(["killed", "median, s", "range, s", "lost, s", "n"], rows)
-        + f"\nLoad average between {min(loads):.1f} and {max(loads):.1f}. {where(data)}"
+        + f"\n{load_range(data['rows'])}\n\n{where(data)}"
     )
 
 
