@@ -162,6 +162,7 @@ def engine_overhead(data: dict[str, Any]) -> str:
         for (shape, way), parts in typical.items()
     ]
     evaluations = [row for part in data["shapes"].values() for row in part["without_queue"]["isolated"]]
+    every = [row for part in data["shapes"].values() for way in names for row in part[way]["rounds"]]
     own = {
         name: 1e3 * median(row[f"{name}_s"] for row in evaluations) for name in ("wall", "children", "worker")
     }
