@@ -73,10 +73,9 @@ def _plan(store: Store, launchpad: "LaunchPad", campaign: CampaignDocument) -> l
 
 def open_round(store: Store, campaign_id: str, chain: int, config: CampaignConfig) -> RoundDocument | None:
     """The chain's round in progress, opened where it has none; None where the chain is at its end."""
-    own = rounds.rounds_of(store, campaign_id, chain)
-    if not own:
+    last = rounds.last_round(store, campaign_id, chain)
+    if last is None:
         return rounds.plan_round(store, RoundKey(campaign_id, chain, 0), model_id=None)
-    last = own[-1]
     if last.state != "closed":
         return last
     if last.k + 1 >= config.budget.rounds:

@@ -27,7 +27,7 @@ from godelta.workflows.round import CAMPAIGN_FIELD, LIGHT
 if TYPE_CHECKING:
     from fireworks import FWorker, LaunchPad
 
-POLL_S = 0.2
+POLL_S = 0.2, 2.0  # right after a job, and after a long time without one
 PLAN_EVERY_S = 10.0
 MAX_FAILURES = 5  # of the queue itself, in a row
 PR_SET_PDEATHSIG = 1
@@ -121,9 +121,10 @@ def _jobs(session: Session, options: WorkerOptions, stop: StopFlag) -> Iterator[
                 raise
             log.warning("the queue has lost a job, starting over: %s", error)
             patiently(session.heartbeat.give_up_all)
-        if options.idle_seconds is not None and time.monotonic() - idle_since > options.idle_seconds:
+        idle = time.monotonic() - idle_since
+        if options.idle_seconds is not None and idle > options.idle_seconds:
             return
-        time.sleep(POLL_S)
+        time.sleep(min(max(idle / 10.0, POLL_S[0]), POLL_S[1]))
 
 
 def _take_job(session: Session, launchpad: "LaunchPad", options: WorkerOptions) -> bool:
