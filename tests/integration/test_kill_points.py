@@ -49,10 +49,12 @@ def test_killed_before_a_write(tmp_path, mongod_uri, cheap, chains, every):
     assert whole["spent"] == whole["computed"] == 2 * chains
     writes = whole["writes"]
     assert writes > 100 * chains
-    parts = [range(first, writes, PROCESSES * every) for first in range(1, PROCESSES * every, every)]
+    points = range(1, writes, every)
+    parts = [points[first::PROCESSES] for first in range(PROCESSES)]
     running = [begin(tmp_path, mongod_uri, values, points) for points in parts]
-    every = [answer for process in running for answer in answers(process)]
-    wrong = [(answer["n"], found) for answer in every if (found := differences(answer, whole))]
+    every_answer = [answer for process in running for answer in answers(process)]
+    assert sorted(answer["n"] for answer in every_answer) == list(points)
+    wrong = [(answer["n"], found) for answer in every_answer if (found := differences(answer, whole))]
     assert not wrong
-    survived = [answer["n"] for answer in every if not answer["killed"]]
+    survived = [answer["n"] for answer in every_answer if not answer["killed"]]
     assert all(n > writes - 20 for n in survived)  # pings are timed, not counted
