@@ -36,19 +36,24 @@ class Heartbeat:
     """A thread that gives signs of life and prolongs the leases that this process holds.
 
     A thread of its own, since an outage makes every call to the database wait, and the watch over an
-    evaluation must not wait with it. No error ends it: it tries again until it is stopped.
+    evaluation must not wait with it. No error ends it: it goes on as long as the worker does, or while a
+    lease is held.
     """
 
     store: Store
     name: WorkerName = field(default_factory=WorkerName.own)
     _held: set[Held] = field(default_factory=set)
     _stop: threading.Event = field(default_factory=threading.Event)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
     _thread: threading.Thread | None = None
+    _signed_on: bool = False
 
     def __enter__(self) -> Self:
         """Sign on, and begin."""
         workers.give_sign(self.store, self.name)
-        self._begin()
+        with self._lock:
+            self._signed_on = True
+            self._begin()
         return self
 
     def __exit__(
@@ -56,8 +61,9 @@ class Heartbeat:
     ) -> None:
         """Stop, and sign off."""
         self._stop.set()
-        if self._thread is not None:
-            self._thread.join(timeout=BEAT_EVERY_S)
+        thread = self._thread
+        if thread is not None:
+            thread.join(timeout=BEAT_EVERY_S)
         try:
             workers.sign_off(self.store, self.name)
         except PyMongoError:
@@ -66,9 +72,10 @@ class Heartbeat:
     @contextmanager
     def holding(self, claim: Claim) -> Iterator[Held]:
         """Keep a lease alive while the context lasts."""
-        self._begin()
         held = Held(claim)
-        self._held.add(held)
+        with self._lock:
+            self._held.add(held)
+            self._begin()
         try:
             yield held
         finally:
@@ -89,10 +96,14 @@ class Heartbeat:
     def _run(self) -> None:
         signed, answered = time.monotonic(), True
         while not self._stop.wait(BEAT_EVERY_S):
+            with self._lock:
+                if not (self._signed_on or self._held):
+                    self._thread = None
+                    return
             try:
                 for held in tuple(self._held):
                     self._prolong(held)
-                if time.monotonic() - signed > SIGN_EVERY_S:
+                if self._signed_on and time.monotonic() - signed > SIGN_EVERY_S:
                     workers.give_sign(self.store, self.name)
                     signed = time.monotonic()
             except PyMongoError as error:
