@@ -119,7 +119,7 @@ def _jobs(session: Session, options: WorkerOptions, stop: StopFlag) -> Iterator[
             failures += 1
             if failures > MAX_FAILURES:
                 raise
-            log.warning("the queue has lost a job, starting over: %s", error)
+            log.warning("the queue has lost a job, starting over: %s", error, exc_info=True)
             patiently(session.heartbeat.give_up_all)
         idle = time.monotonic() - idle_since
         if options.idle_seconds is not None and idle > options.idle_seconds:
