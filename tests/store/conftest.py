@@ -1,6 +1,9 @@
-"""Structures and rounds for the store's tests."""
+"""Structures, rounds and a private server for the store's tests."""
 
-from collections.abc import Callable
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,9 +11,12 @@ from ase import Atoms
 
 from godelta.store.database import Store
 from godelta.store.documents import CampaignDocument, RoundKey, StructureDocument
+from godelta.store.mongod import PrivateMongod
+from godelta.store.serverfile import wait_for_end
 
 MakeCampaign = Callable[..., CampaignDocument]
 MakeStructure = Callable[..., StructureDocument]
+Kill = Callable[[PrivateMongod], None]
 
 
 @pytest.fixture
@@ -47,3 +53,26 @@ def make_structure() -> MakeStructure:
         )
 
     return make
+
+
+@pytest.fixture
+def kill() -> Kill:
+    """`kill(server)` ends its mongod without a word."""
+
+    def _kill(server: PrivateMongod) -> None:
+        pid = server.status().pid
+        if pid is not None:
+            os.kill(pid, signal.SIGKILL)
+            assert wait_for_end(pid, 10)
+
+    return _kill
+
+
+@pytest.fixture
+def server(require: Callable[[str], None], tmp_path: Path, kill: Kill) -> Iterator[PrivateMongod]:
+    if "GODELTA_MONGOD" not in os.environ:
+        require("mongod")
+    server = PrivateMongod(tmp_path)
+    yield server
+    # The whole folder goes: no need for a clean end, which takes seconds.
+    kill(server)
