@@ -3,9 +3,10 @@
 Usage: python kill_points.py FOLDER URI N...   (N = 0: nothing is killed)
 Prints one JSON document per N: what the campaign found, and how many writes there were.
 
-The stack is imported once; every worker is a fork of it.
+What a worker imports and compiles is there before it is forked: see warm_up.
 """
 
+import contextlib
 import importlib
 import json
 import os
@@ -17,14 +18,18 @@ from pathlib import Path
 from typing import Any
 
 import pymongo.monitoring
+from ase import Atoms
 from pymongo.monitoring import CommandListener
 
+from godelta.delta.settings import SOAPSettings
+from godelta.delta.soap import SOAP
 from godelta.store.workspace import Workspace
 from godelta.workflows.launchpad import configure_engines, open_launchpad
 
 WRITES = {"insert", "update", "delete", "findAndModify"}
 FILE_EVENTS = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "shutil.rmtree"}
 NOTE = "writes"
+MODULES = "modules"
 LIMIT_S = 120.0
 
 
@@ -161,6 +166,7 @@ def in_fork(workspace: Workspace, task: Any, *arguments: Any) -> int:
             result = task(workspace, *arguments)
             if result is not None:
                 (workspace.folder / "report.json").write_text(json.dumps(result))
+            (workspace.folder / MODULES).write_text("\n".join(sys.modules))
             code = 0
         finally:
             if code:
@@ -175,13 +181,23 @@ def _noted(workspace: Workspace) -> int:
     return int((workspace.folder / NOTE).read_text())
 
 
-def main() -> None:
-    """Import everything, then fork."""
-    folder, uri, values = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
-    configure_engines(make_workspace(folder, uri, -1))  # FireWorks reads its configuration on import
-    for module in ("fireworks.core.rocket_launcher", "jobflow.managers.fireworks", "godelta.delta.model"):
-        importlib.import_module(module)
+def warm_up(workspace: Workspace, values: dict[str, Any]) -> None:
+    """Import all that a worker imports, and load the compiled kernels: most of a short campaign's time."""
+    configure_engines(workspace)  # FireWorks reads its configuration on import
+    for task, *arguments in ((begin, values), (work_on, None), (report,)):
+        assert in_fork(workspace, task, *arguments) == 0
+        for name in (workspace.folder / MODULES).read_text().split():
+            with contextlib.suppress(ImportError):
+                importlib.import_module(name)
+    soap = SOAP(SOAPSettings(), [29, 47])
+    features, context = soap.describe(Atoms("CuAg", [[0.0, 0.0, 0.0], [2.5, 0.0, 0.0]]))
+    soap.vjp(context, features)
 
+
+def main() -> None:
+    """Warm up, then fork."""
+    folder, uri, values = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
+    warm_up(make_workspace(folder, uri, -os.getpid()), values)
     for n in map(int, sys.argv[4:]):
         workspace = make_workspace(folder, uri, n)
         assert in_fork(workspace, begin, values) == 0
