@@ -1,10 +1,12 @@
 """Worker processes: their names, their signs of life, and whether one is gone.
 
 On its own host a worker is judged by pid, start time and boot: a laptop that slept, or a worker too busy to
-say a word, is not gone. On another host only its silence tells, by the server's clock.
+say a word, is not gone. On another host the batch system is asked for its job where that can be done; else
+only its silence tells, by the server's clock.
 """
 
 import socket
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Self
@@ -13,6 +15,9 @@ import psutil
 
 from godelta.store.database import Store
 from godelta.store.serverfile import birth_time, boot_id
+
+# Whether a job of the batch system lives; None where the batch system cannot tell.
+BatchLives = Callable[[str], bool | None]
 
 SILENT_AFTER = timedelta(minutes=10)  # a living worker gives a sign of life every few seconds
 
@@ -72,6 +77,30 @@ class WorkerName:
         return self.host == socket.gethostname()
 
 
+def sign_on(
+    store: Store, name: WorkerName, *, takes: Sequence[str] = (), batch_job: str | None = None
+) -> None:
+    """Tell that a worker begins.
+
+    Parameters
+    ----------
+    takes
+        The categories of jobs that it takes; none means every one.
+    batch_job
+        Id of the batch system's job that it runs in.
+    """
+    entry = {"takes": list(takes), "batch_job": batch_job, "host": name.host}
+    store.workers.update_one(
+        {"name": name.process},
+        {
+            "$set": entry,
+            "$max": {"generation": name.generation},
+            "$currentDate": {"seen": True, "since": True},
+        },
+        upsert=True,
+    )
+
+
 def give_sign(store: Store, name: WorkerName) -> None:
     """Tell that a worker lives, and its generation."""
     store.workers.update_one(
@@ -86,7 +115,7 @@ def sign_off(store: Store, name: WorkerName) -> None:
     store.workers.delete_one({"name": name.process})
 
 
-def is_gone(store: Store, text: str) -> bool:
+def is_gone(store: Store, text: str, batch_lives: BatchLives | None = None) -> bool:
     """Whether the worker of this name holds nothing any more; a name that is none of ours never is gone."""
     name = WorkerName.parse(text)
     if name is None:
@@ -98,7 +127,10 @@ def is_gone(store: Store, text: str) -> bool:
         return not name.is_here  # it signs on before it takes a job
     if seen["generation"] > name.generation:
         return True
-    return not name.is_here and bool(store.now() - seen["seen"] > SILENT_AFTER)
+    if name.is_here:
+        return False
+    lives = batch_lives(seen["batch_job"]) if batch_lives and seen.get("batch_job") else None
+    return not lives if lives is not None else bool(store.now() - seen["seen"] > SILENT_AFTER)
 
 
 def _lives_here(name: WorkerName) -> bool:
