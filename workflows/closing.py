@@ -11,6 +11,7 @@ from godelta.campaign import CampaignConfig
 from godelta.store import evaluations, structures
 from godelta.store.database import Store
 from godelta.store.documents import RoundDocument
+from godelta.store.workers import BatchLives
 from godelta.workflows.health import Health, judge
 from godelta.workflows.launchpad import ROUND_METADATA
 from godelta.workflows.round import workflow_mark
@@ -45,7 +46,9 @@ def may_close(store: Store, round_: RoundDocument, config: CampaignConfig, refer
     return (store.now() - round_.selected_at).total_seconds() > resources.deadline_hours * 3600.0
 
 
-def next_closing(store: Store, launchpad: "LaunchPad", round_: RoundDocument) -> str:
+def next_closing(
+    store: Store, launchpad: "LaunchPad", round_: RoundDocument, batch_lives: BatchLives | None = None
+) -> str:
     """The mark of the closing workflow to add; "" where one is at it, or several have failed."""
     start = f"{workflow_mark(round_.key, round_.epoch)}/{CLOSE}"
     wanted = {"nodes": 1, "updated_on": 1}
@@ -53,6 +56,6 @@ def next_closing(store: Store, launchpad: "LaunchPad", round_: RoundDocument) ->
         workflow = launchpad.workflows.find_one({f"metadata.{ROUND_METADATA}": f"{start}/{number}"}, wanted)
         if workflow is None:
             return f"{start}/{number}"
-        if judge(store, launchpad, workflow).health is Health.WELL:
+        if judge(store, launchpad, workflow, batch_lives).health is Health.WELL:
             return ""
     return ""  # the round's own workflow closes it in the end

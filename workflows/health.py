@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from godelta.store import workers
 from godelta.store.database import Store
+from godelta.store.workers import BatchLives
 
 if TYPE_CHECKING:
     from fireworks import LaunchPad
@@ -37,7 +38,12 @@ class Verdict:
     reason: str = ""
 
 
-def judge(store: Store, launchpad: "LaunchPad", workflow: dict[str, Any]) -> Verdict:
+def judge(
+    store: Store,
+    launchpad: "LaunchPad",
+    workflow: dict[str, Any],
+    batch_lives: BatchLives | None = None,
+) -> Verdict:
     """Judge a workflow of a round that is not closed."""
     nodes = workflow["nodes"]
     wanted = {"state": 1, "launches": 1, "fw_id": 1, "updated_on": 1}
@@ -46,7 +52,8 @@ def judge(store: Store, launchpad: "LaunchPad", workflow: dict[str, Any]) -> Ver
     before = store.now() - STUCK_AFTER
     quiet = _time(workflow["updated_on"]) < before
     taken = [firework for firework in fireworks if firework["state"] in ("RUNNING", "RESERVED")]
-    if any(_worker_gone(store, launchpad, firework, before if quiet else None) for firework in taken):
+    given_up = before if quiet else None
+    if any(_worker_gone(store, launchpad, firework, given_up, batch_lives) for firework in taken):
         return Verdict(Health.LOST, "its worker is gone")
     if taken:
         return Verdict(Health.WELL)
@@ -58,7 +65,11 @@ def judge(store: Store, launchpad: "LaunchPad", workflow: dict[str, Any]) -> Ver
 
 
 def _worker_gone(
-    store: Store, launchpad: "LaunchPad", firework: dict[str, Any], before: datetime | None
+    store: Store,
+    launchpad: "LaunchPad",
+    firework: dict[str, Any],
+    before: datetime | None,
+    batch_lives: BatchLives | None,
 ) -> bool:
     """Whether the worker that took a job is gone; `before`: what is older has been given up (None: nothing).
 
@@ -73,7 +84,7 @@ def _worker_gone(
     going_on = [launch for launch in launches if launch["state"] in ("RUNNING", "RESERVED")]
     if going_on:
         last = going_on[-1]
-        return last["state"] == "RUNNING" and workers.is_gone(store, last["fworker"]["name"])
+        return last["state"] == "RUNNING" and workers.is_gone(store, last["fworker"]["name"], batch_lives)
     times = [firework.get("updated_on"), *(launch.get("time_end") for launch in launches)]
     return before is not None and all(_time(time) < before for time in times if time)
 

@@ -17,6 +17,7 @@ from godelta.store import campaigns, rounds
 from godelta.store.budget import evaluations_left
 from godelta.store.database import Store, Superseded
 from godelta.store.documents import CampaignDocument, RoundDocument, RoundKey
+from godelta.store.workers import BatchLives
 from godelta.workflows.closing import may_close, next_closing
 from godelta.workflows.health import Health, judge
 from godelta.workflows.launchpad import ROUND_METADATA, UNIQUE, set_up
@@ -31,12 +32,19 @@ MAX_FAILURES = 3
 log = logging.getLogger(__name__)
 
 
-def advance(store: Store, launchpad: "LaunchPad", campaign_id: str) -> list[str]:
+def advance(
+    store: Store, launchpad: "LaunchPad", campaign_id: str, batch_lives: BatchLives | None = None
+) -> list[str]:
     """Plan every round that can start now, and finish the campaign when none is left.
 
     A round whose workflow cannot go on by itself is planned anew; what it has saved (walkers, selection,
     evaluations) is kept. After `MAX_FAILURES` errors in one round the campaign is failed, as it is when
     nothing could be evaluated, or every evaluation of late failed alike.
+
+    Parameters
+    ----------
+    batch_lives
+        Asked of the batch job of a silent worker on another host, before its round is taken back.
 
     Returns
     -------
@@ -47,10 +55,12 @@ def advance(store: Store, launchpad: "LaunchPad", campaign_id: str) -> list[str]
     if campaign.state != "running":
         return []
     with logs.place(campaign=campaign.name, campaign_id=campaign_id, chain=None, round=None, job="plan"):
-        return _plan(store, launchpad, campaign)
+        return _plan(store, launchpad, campaign, batch_lives)
 
 
-def _plan(store: Store, launchpad: "LaunchPad", campaign: CampaignDocument) -> list[str]:
+def _plan(
+    store: Store, launchpad: "LaunchPad", campaign: CampaignDocument, batch_lives: BatchLives | None
+) -> list[str]:
     campaign_id = campaign.campaign_id
     config = CampaignConfig.model_validate(campaign.config)
     open_rounds = [
@@ -67,7 +77,7 @@ def _plan(store: Store, launchpad: "LaunchPad", campaign: CampaignDocument) -> l
     marks = []
     for round_ in open_rounds:
         with logs.place(chain=round_.chain, round=round_.k):
-            marks.append(_ensure_workflow(store, launchpad, round_, config))
+            marks.append(_ensure_workflow(store, launchpad, round_, config, batch_lives))
     return [mark for mark in marks if mark]
 
 
@@ -86,7 +96,11 @@ def open_round(store: Store, campaign_id: str, chain: int, config: CampaignConfi
 
 
 def _ensure_workflow(
-    store: Store, launchpad: "LaunchPad", round_: RoundDocument, config: CampaignConfig
+    store: Store,
+    launchpad: "LaunchPad",
+    round_: RoundDocument,
+    config: CampaignConfig,
+    batch_lives: BatchLives | None,
 ) -> str:
     """See to it that the round has a workflow that can go on; the mark of a new one, else ""."""
     query = {f"metadata.{ROUND_METADATA}": workflow_mark(round_.key, round_.epoch)}
@@ -94,9 +108,9 @@ def _ensure_workflow(
     if workflow is None:
         _archive_orphans(launchpad, round_.campaign_id)
         return _add_workflow(launchpad, round_.key, round_.epoch, config)
-    verdict = judge(store, launchpad, workflow)
+    verdict = judge(store, launchpad, workflow, batch_lives)
     if verdict.health is Health.WELL:
-        return _close_early(store, launchpad, round_, config)
+        return _close_early(store, launchpad, round_, config, batch_lives)
     failed = verdict.health is Health.FAILED
     try:
         epoch = rounds.bump_epoch(store, round_.key, round_.epoch, failed=failed)
@@ -116,12 +130,18 @@ def _ensure_workflow(
     return _add_workflow(launchpad, round_.key, epoch, config)
 
 
-def _close_early(store: Store, launchpad: "LaunchPad", round_: RoundDocument, config: CampaignConfig) -> str:
+def _close_early(
+    store: Store,
+    launchpad: "LaunchPad",
+    round_: RoundDocument,
+    config: CampaignConfig,
+    batch_lives: BatchLives | None,
+) -> str:
     """Where a quorum is in, add the workflow that closes the round; its mark, else ""."""
     reference = campaigns.get_campaign(store, round_.campaign_id).reference_hash
     if not may_close(store, round_, config, reference):
         return ""
-    mark = next_closing(store, launchpad, round_)
+    mark = next_closing(store, launchpad, round_, batch_lives)
     if not mark or not _add(launchpad, closing_workflow(round_.key, round_.epoch, config, mark)):
         return ""
     log.info("enough evaluations are in: the round is closed without waiting for the rest")
