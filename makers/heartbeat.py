@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -38,10 +38,19 @@ class Heartbeat:
     A thread of its own, since an outage makes every call to the database wait, and the watch over an
     evaluation must not wait with it. No error ends it: it goes on as long as the worker does, or while a
     lease is held.
+
+    Parameters
+    ----------
+    takes
+        Categories of jobs that the worker takes; none means every one.
+    batch_job
+        Id of the batch system's job that it runs in.
     """
 
     store: Store
     name: WorkerName = field(default_factory=WorkerName.own)
+    takes: Sequence[str] = ()
+    batch_job: str | None = None
     _held: set[Held] = field(default_factory=set)
     _stop: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -50,7 +59,7 @@ class Heartbeat:
 
     def __enter__(self) -> Self:
         """Sign on, and begin."""
-        workers.give_sign(self.store, self.name)
+        workers.sign_on(self.store, self.name, takes=self.takes, batch_job=self.batch_job)
         with self._lock:
             self._signed_on = True
             self._begin()

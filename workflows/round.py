@@ -11,6 +11,7 @@ from godelta.makers.evaluate import EvaluateMaker
 from godelta.makers.retrain import RetrainMaker
 from godelta.makers.search import SearchMaker
 from godelta.makers.select import SelectMaker
+from godelta.resources import BatchResources
 from godelta.store.documents import RoundKey
 from godelta.workflows.launchpad import ROUND_METADATA
 
@@ -33,14 +34,19 @@ def advance_campaign(campaign_id: str, after: dict[str, object]) -> dict[str, ob
 
 
 def categories(config: CampaignConfig) -> dict[str, str]:
-    """FireWorks category of each job: its role and the environment that it needs."""
+    """FireWorks category of each job: its role, the environment that it needs, and resources of its own."""
+    search = _category(f"search-{config.foundation.name}", config.resources.search)
     return {
-        "search": f"search-{config.foundation.name}",
-        "evaluate": f"evaluate-{config.reference.engine}",
-        "retrain": f"search-{config.foundation.name}",
+        "search": search,
+        "evaluate": _category(f"evaluate-{config.reference.engine}", config.resources.reference),
+        "retrain": search,
         "select": LIGHT,
         "advance": LIGHT,
     }
+
+
+def _category(name: str, resources: BatchResources) -> str:
+    return f"{name}+{resources.mark}" if resources.mark else name
 
 
 def slot_batches(config: CampaignConfig) -> list[list[int]]:

@@ -6,8 +6,10 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from godelta.errors import GodeltaError
 
@@ -45,6 +47,51 @@ def is_here() -> bool:
 def own_job() -> str | None:
     """The job that this process runs in, None outside of SLURM."""
     return os.environ.get("SLURM_JOB_ID")
+
+
+def own_end() -> float | None:
+    """POSIX time when SLURM ends the job that this process runs in; None where that is not to be had."""
+    job_id = own_job()
+    if job_id is None:
+        return None
+    if "SLURM_JOB_END_TIME" in os.environ:  # since SLURM 23.02
+        return float(os.environ["SLURM_JOB_END_TIME"])
+    try:
+        text = _ask(["squeue", "--noheader", "--jobs", job_id, "--format", "%L"]).strip()
+    except GodeltaError as error:
+        log.warning("the end of this job is not known: %s", error)
+        return None
+    seconds = _seconds(text)
+    return None if seconds is None else time.time() + seconds
+
+
+def _seconds(text: str) -> float | None:
+    """Seconds of [D-][[HH:]MM:]SS; None for UNLIMITED and the like."""
+    days, _, clock = text.rpartition("-")
+    parts = clock.split(":")
+    if not all(part.isdigit() for part in parts) or (days and not days.isdigit()):
+        return None
+    parts = ["0"] * (3 - len(parts)) + parts
+    hours, minutes, seconds = map(int, parts)
+    return int(days or 0) * 86400.0 + hours * 3600.0 + minutes * 60.0 + seconds
+
+
+def submit(script: Path) -> str:
+    """Hand a batch script in; the job's id.
+
+    Raises
+    ------
+    GodeltaError
+        SLURM does not take it; the message holds what it says.
+    """
+    answer = _call(["sbatch", "--parsable", str(script)])
+    if answer.returncode != 0:
+        raise GodeltaError(
+            f"sbatch refuses the job: {_complaint(answer)}",
+            where=str(script),
+            mend="change the qadapter file of its class in fw_config/, or `resources` of the campaign",
+        )
+    return answer.stdout.strip().split(";")[0]
 
 
 def queue(name_start: str = "") -> list[BatchJob]:

@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from godelta.store.database import patiently
 from godelta.store.watch import ServerWatch, check_address
 from godelta.store.workers import WorkerName
 from godelta.store.workspace import Workspace
+from godelta.workflows import slurm
 from godelta.workflows.launchpad import configure_engines, open_launchpad
 from godelta.workflows.planner import advance
 from godelta.workflows.round import CAMPAIGN_FIELD, LIGHT
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 POLL_S = 0.2, 2.0  # right after a job, and after a long time without one
 PLAN_EVERY_S = 10.0
 MAX_FAILURES = 5  # of the queue itself, in a row
+MARGIN_S = 60.0
+LONGER = 1.2  # than the longest job so far the next one may be
 PR_SET_PDEATHSIG = 1
 
 log = logging.getLogger(__name__)
@@ -65,12 +68,38 @@ class WorkerOptions:
         Leave after so long without a job; None: never.
     parent
         Process id of the process that started the worker: be told to stop when it ends (Linux).
+    until
+        POSIX time when the batch system ends the worker: no job is taken that would hardly be done by then.
     """
 
     category: Sequence[str] = ()
     campaign_id: str | None = None
     idle_seconds: float | None = None
     parent: int | None = None
+    until: float | None = None
+
+
+@dataclass
+class Allocation:
+    """The time that a batch job has left, and whether another job of the queue fits in."""
+
+    until: float | None
+    began: float = field(default_factory=time.time)
+    longest: float = 0.0
+
+    def fits(self) -> bool:
+        """Whether a job as long as the longest so far would be done in time."""
+        if self.until is None:
+            return True
+        margin = min(MARGIN_S, 0.1 * (self.until - self.began))
+        return time.time() + LONGER * self.longest + margin < self.until
+
+    @contextlib.contextmanager
+    def job(self) -> Iterator[None]:
+        """Look how long a job takes."""
+        began = time.time()
+        yield
+        self.longest = max(self.longest, time.time() - began)
 
 
 def work(workspace: Workspace, options: WorkerOptions) -> int:
@@ -83,6 +112,8 @@ def work(workspace: Workspace, options: WorkerOptions) -> int:
     configure_engines(workspace)
     session = Session(workspace, workspace.connect(), should_stop=stop)
     use_session(session)
+    session.heartbeat.takes = _taken(options)
+    session.heartbeat.batch_job = slurm.own_job()
     folder = workspace.state / "workers" / str(os.getpid())
     folder.mkdir(parents=True, exist_ok=True)
     with ServerWatch(workspace), session.heartbeat, contextlib.chdir(folder):
@@ -98,11 +129,17 @@ def _jobs(session: Session, options: WorkerOptions, stop: StopFlag) -> Iterator[
     uri, _ = session.workspace.database_uri(start=False)
     idle_since = planned = time.monotonic()
     failures = 0
+    allocation = Allocation(options.until)
     while not stop.requested:
+        if not allocation.fits():
+            log.info("too little time is left for another job")
+            return
         try:
             if options.campaign_id and _ended(session, options.campaign_id):
                 return
-            if _take_job(session, launchpad, options):
+            with allocation.job():
+                took = _take_job(session, launchpad, options)
+            if took:
                 yield
                 idle_since, failures = time.monotonic(), 0
                 continue
@@ -149,12 +186,17 @@ def _ended(session: Session, campaign_id: str) -> bool:
     return campaigns.get_campaign(session.store, campaign_id).state != "running"
 
 
+def _taken(options: WorkerOptions) -> list[str]:
+    """The categories of jobs that are taken; [] means every one."""
+    return list(dict.fromkeys([*options.category, LIGHT])) if options.category else []
+
+
 def _fireworker(options: WorkerOptions, name: WorkerName) -> "FWorker":
     from fireworks import FWorker
 
     return FWorker(
         name=str(name),
-        category=[*options.category, LIGHT] if options.category else "",
+        category=_taken(options) or "",
         query={f"spec.{CAMPAIGN_FIELD}": options.campaign_id} if options.campaign_id else {},
     )
 

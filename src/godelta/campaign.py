@@ -7,38 +7,12 @@ from pydantic import Field, model_validator
 from godelta.delta.settings import DeltaSettings
 from godelta.foundation.settings import CHGNetSettings, FoundationSettings
 from godelta.reference.settings import ReferenceSettings, XTBSettings
+from godelta.resources import Budget, Resources
 from godelta.search.settings import REXSettings, SearchSettings
 from godelta.settings import Settings, digest
 from godelta.systems.settings import ClusterSettings, SystemSettings
 
 IDENTITY_KEYS = ("system", "foundation", "delta", "search", "reference", "share", "seed")
-
-
-class Budget(Settings):
-    """How far a campaign goes; may be changed when it is resumed."""
-
-    chains: int = Field(1, ge=1, le=1000, description="independent sequences of rounds")
-    rounds: int = Field(20, ge=1, description="most rounds of each chain")
-    evaluations: int = Field(100, ge=1, description="most evaluations of the campaign; failures count")
-    cpu_hours: float | None = Field(
-        None, gt=0, description="most processor time of the campaign's evaluations, in hours"
-    )
-
-
-class Resources(Settings):
-    """What a laptop gives; may be changed when the campaign is resumed."""
-
-    workers: int = Field(2, ge=1, le=256, description="worker processes of `godelta run`")
-    evaluations_per_job: int | None = Field(
-        None, ge=1, description="evaluations that one job of the queue makes [default: 1 with DFT, else 10]"
-    )
-    threads: int = Field(1, ge=1, le=256, description="threads of each worker's potential")
-    quorum: float = Field(
-        1.0, gt=0, le=1, description="part of a round's evaluations after which the next round may begin"
-    )
-    deadline_hours: float | None = Field(
-        None, gt=0, description="hours after its selection when a round waits for no more evaluations"
-    )
 
 
 class CampaignConfig(Settings):
