@@ -5,6 +5,7 @@ import json
 import logging
 import os
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,7 @@ def configure_engines(workspace: Workspace, *, start: bool = False) -> None:
     job_store = {
         "JOB_STORE": {
             "docs_store": {
-                "type": "MongoStore",
+                "type": "CheckedOutputs",
                 "host": uri,
                 "database": name,
                 "collection_name": OUTPUTS,
@@ -73,6 +74,8 @@ def configure_engines(workspace: Workspace, *, start: bool = False) -> None:
     os.environ["FW_CONFIG_FILE"] = str(folder / "FW_config.yaml")
     os.environ["JOBFLOW_CONFIG_FILE"] = str(folder / "jobflow.yaml")
     os.environ.setdefault("TQDM_DISABLE", "1")
+    # jobflow knows the stores of its configuration by name, of those classes that are there.
+    import_module("godelta.workflows.checked")
     # It sets the level of "jobflow" itself for every job, to say that one begins and ends.
     logging.getLogger("jobflow.core").setLevel(logging.WARNING)
 
@@ -115,9 +118,9 @@ def forget_jobs(database: Database[dict[str, Any]]) -> None:
 
 @lru_cache(maxsize=4)
 def _connect(uri: str, name: str) -> "LaunchPad":
-    from fireworks import LaunchPad
+    from godelta.workflows.checked import CheckedLaunchPad
 
-    return LaunchPad(
+    return CheckedLaunchPad(
         host=uri,
         name=name,
         uri_mode=True,
