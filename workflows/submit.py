@@ -3,6 +3,7 @@
 import hashlib
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from godelta.campaign import CampaignConfig
 from godelta.foundation import check_foundation
@@ -13,11 +14,25 @@ from godelta.store.database import Store
 from godelta.store.documents import CampaignDocument
 from godelta.systems.builders import build_problem
 from godelta.systems.packing import pack_problem
+from godelta.workflows.planner import advance
+
+if TYPE_CHECKING:
+    from fireworks import LaunchPad
 
 RECORDED_PACKAGES = (
     "godelta", "ase", "chgnet", "dscribe", "fireworks", "gpaw", "jobflow", "numba", "numpy", "scipy",
     "tblite", "torch",
 )  # fmt: skip
+
+
+def start(store: Store, launchpad: "LaunchPad", campaign_id: str) -> bool:
+    """Let a registered campaign run, and plan its rounds; whether there is anything left to do."""
+    campaign = campaigns.get_campaign(store, campaign_id)
+    if campaign.state == "finished" and not campaigns.reopen(store, campaign_id):
+        return False
+    campaigns.set_state(store, campaign_id, ("created", "paused", "failed"), "running")
+    advance(store, launchpad, campaign_id)
+    return campaigns.get_campaign(store, campaign_id).state == "running"
 
 
 def register(store: Store, config: CampaignConfig, base: Path) -> CampaignDocument:

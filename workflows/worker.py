@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 POLL_S = 0.2, 2.0  # right after a job, and after a long time without one
 PLAN_EVERY_S = 10.0
 MAX_FAILURES = 5  # of the queue itself, in a row
+PILOTS = "pilots"  # in the workspace's state: a folder for each batch job, kept where that failed
 MARGIN_S = 60.0
 LONGER = 1.2  # than the longest job so far the next one may be
 PR_SET_PDEATHSIG = 1
@@ -109,18 +111,29 @@ def work(workspace: Workspace, options: WorkerOptions) -> int:
         signal.signal(number, stop.handle)
     if options.parent is not None:
         _stop_with(options.parent)
+    launched_in = Path.cwd()
     configure_engines(workspace)
     session = Session(workspace, workspace.connect(), should_stop=stop)
     use_session(session)
     session.heartbeat.takes = _taken(options)
     session.heartbeat.batch_job = slurm.own_job()
-    folder = workspace.state / "workers" / str(os.getpid())
+    folder = workspace.state / "workers" / f"{session.heartbeat.name.host}-{os.getpid()}"
     folder.mkdir(parents=True, exist_ok=True)
     with ServerWatch(workspace), session.heartbeat, contextlib.chdir(folder):
         done = sum(1 for _ in _jobs(session, options, stop))
     with contextlib.suppress(OSError):
         folder.rmdir()
+    if launched_in.parent == workspace.state / PILOTS:
+        remove_folder(launched_in)
     return done
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove the folder of a batch job that left nothing worth keeping; what it holds is in the log too."""
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            path.unlink(missing_ok=True)
+        folder.rmdir()
 
 
 def _jobs(session: Session, options: WorkerOptions, stop: StopFlag) -> Iterator[None]:

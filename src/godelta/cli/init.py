@@ -1,5 +1,6 @@
 """`godelta init`: a workspace with settings, fw_config/ and examples."""
 
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 
@@ -16,21 +17,26 @@ SETTINGS_TEXT = """\
 #   name: godelta
 #   idle_minutes: 30  # the private server stops itself after so long without a client; 0: never
 """
+# The state holds passwords and a database.
+IGNORED = ".godelta/\n"
 
 
-def make_workspace(folder: Path) -> None:
-    """Write what a new workspace needs; files that are there already are left alone.
+def make_workspace(
+    folder: Path, more: Mapping[Path, str] | None = None, settings: str = SETTINGS_TEXT
+) -> None:
+    """Write what a new workspace needs, and more; files that are there already are left alone.
 
     Raises
     ------
     GodeltaError
         The folder cannot be written.
     """
-    wanted = {folder / SETTINGS_FILE: SETTINGS_TEXT}
+    wanted = {folder / SETTINGS_FILE: settings, folder / ".gitignore": IGNORED}
     for source, target in (("godelta.examples", folder), ("godelta.fw_config", folder / "fw_config")):
         for item in files(source).iterdir():
             if item.name.endswith(".yaml"):
                 wanted[target / item.name] = item.read_text(encoding="utf-8")
+    wanted |= more or {}
     made, kept = [], []
     try:
         for path, text in wanted.items():
@@ -50,5 +56,7 @@ def make_workspace(folder: Path) -> None:
         console.print(f"[green]made[/]  {path}")
     for path in sorted(kept):
         console.print(f"[dim]kept  {path}[/]")
+    if more:
+        return
     step = "" if folder.resolve() == Path.cwd() else f"cd {folder} && "
     console.print(f"\nNext: [bold]{step}godelta run ag4s2.yaml[/]")

@@ -47,11 +47,42 @@ def _global(
 @app.command()
 def init(
     folder: Annotated[Path, typer.Argument(help="Folder to make")] = Path(),
+    slurm: Annotated[
+        bool, typer.Option("--slurm", help="For a cluster: asks what the options below do not say")
+    ] = False,
+    partition: Annotated[str | None, typer.Option(help="Partition of batch jobs")] = None,
+    account: Annotated[str | None, typer.Option(help="Account to charge")] = None,
+    gpu_partition: Annotated[str | None, typer.Option(help="Partition of searches on GPUs")] = None,
+    gpus: Annotated[str | None, typer.Option(help="GPUs of a search: number, or type:number")] = None,
+    module: Annotated[list[str] | None, typer.Option(help="Module to load, repeatable")] = None,
+    environment: Annotated[
+        str | None, typer.Option(help="Environment with godelta: folder or line of shell [default: this one]")
+    ] = None,
+    foundation: Annotated[
+        list[str] | None, typer.Option(help="Foundation, or foundation:ENVIRONMENT, repeatable")
+    ] = None,
+    reference: Annotated[str | None, typer.Option(help="Engine of the reference")] = None,
+    ranks: Annotated[int | None, typer.Option(min=1, help="MPI ranks of the reference")] = None,
+    walltime: Annotated[str | None, typer.Option(help="Wall time of batch jobs, HH:MM:SS")] = None,
+    uri_env: Annotated[
+        str | None, typer.Option("--mongodb-uri-env", help="Environment variable with the database's URI")
+    ] = None,
+    uri_file: Annotated[
+        str | None, typer.Option("--mongodb-uri-file", help="File with the database's URI, mode 0600")
+    ] = None,
 ) -> None:
     """Make a workspace: settings, fw_config/ and example campaigns."""
-    from godelta.cli.init import make_workspace
+    if not slurm:
+        from godelta.cli.init import make_workspace
 
-    make_workspace(folder)
+        make_workspace(folder)
+        return
+    from godelta.cli.init_slurm import SlurmAnswers, make_cluster_workspace
+
+    answers = SlurmAnswers(
+        partition, account, gpu_partition, gpus, module, environment, foundation, reference, ranks, walltime
+    )
+    make_cluster_workspace(folder, answers, uri_env, uri_file)
 
 
 @app.command()
@@ -76,6 +107,33 @@ def run(
     from godelta.cli.run import run_campaign
 
     raise typer.Exit(run_campaign(campaign, workspace, workers=workers, plain=plain))
+
+
+@app.command()
+def submit(
+    campaigns: Annotated[list[Path] | None, typer.Argument(help="Campaign files")] = None,
+    launch: Annotated[
+        bool, typer.Option("--launch", help="Send batch jobs to SLURM until no campaign runs any more")
+    ] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="With --launch: look once and leave, as from cron")
+    ] = False,
+    every: Annotated[float, typer.Option(min=0.5, help="Seconds between two looks at the queue")] = 30.0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show jobs, batch scripts and estimated hours; do nothing")
+    ] = False,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Put campaigns into the queue of a cluster, and send batch jobs for them."""
+    from godelta.cli.submit import SubmitOptions, submit_campaigns
+
+    if dry_run:
+        from godelta.cli.dry_run import show_plan
+
+        show_plan(campaigns or [], workspace)
+        return
+    options = SubmitOptions(launch or once, once, every)
+    raise typer.Exit(submit_campaigns(campaigns or [], workspace, options))
 
 
 @app.command()
@@ -110,19 +168,48 @@ def best(
 def query(
     formula: Annotated[str | None, typer.Option(help="Formula of the whole structure, e.g. Ag4S2")] = None,
     elements: Annotated[str | None, typer.Option(help="Elements that must occur, e.g. Ag,S")] = None,
-    campaign: Annotated[str | None, typer.Option(help="Name of a campaign")] = None,
-    reference: Annotated[str | None, typer.Option(help="Engine, or the start of a reference hash")] = None,
+    campaign: Annotated[list[str] | None, typer.Option(help="Name of a campaign, repeatable")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="Tag of the campaign, repeatable: all")] = None,
+    foundation: Annotated[str | None, typer.Option(help="Name of the foundation, e.g. chgnet")] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="Engine, e.g. gpaw or gpaw-pbe, or the start of a reference hash")
+    ] = None,
+    round_: Annotated[
+        int | None, typer.Option("--round", min=0, help="Round that proposed it, from 0")
+    ] = None,
+    status: Annotated[
+        Literal["ok", "failed", "pending"], typer.Option(help="What became of its evaluation")
+    ] = "ok",
     max_energy: Annotated[float | None, typer.Option(help="Highest reference energy, eV")] = None,
+    above: Annotated[
+        float | None,
+        typer.Option(min=0, help="Highest energy above the best of the same formula and reference, eV"),
+    ] = None,
+    above_per_atom: Annotated[float | None, typer.Option(min=0, help="The same, eV/atom")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Most rows")] = 50,
     export: Annotated[Path | None, typer.Option(help="Write the structures to a file")] = None,
     workspace: WorkspaceOption = None,
-    output: Annotated[Literal["table", "json", "extxyz"], typer.Option("--format")] = "table",
+    output: Annotated[Literal["table", "json", "csv", "extxyz"], typer.Option("--format")] = "table",
 ) -> None:
-    """Find evaluated structures of all campaigns."""
-    from godelta.cli.query import QueryOptions, show_query
+    """Find structures of all campaigns, the lowest energy per atom first."""
+    from godelta.cli.query import show_query
+    from godelta.store.query import Query
 
-    options = QueryOptions(formula, elements, campaign, reference, max_energy, limit)
-    show_query(options, workspace, export=export, output=output)
+    wanted = Query(
+        formula=formula,
+        elements=tuple(elements.split(",")) if elements else (),
+        campaigns=tuple(campaign or ()),
+        tags=tuple(tag or ()),
+        foundation=foundation,
+        reference=reference,
+        round=round_,
+        status=status,
+        max_energy=max_energy,
+        above=above,
+        above_per_atom=above_per_atom,
+        limit=limit,
+    )
+    show_query(wanted, workspace, export=export, output=output)
 
 
 @app.command("logs")

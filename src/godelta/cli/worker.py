@@ -9,6 +9,7 @@ from godelta.cli.logs import Terminal
 from godelta.cli.workspace import open_or_make
 from godelta.errors import GodeltaError
 from godelta.store import campaigns
+from godelta.workflows import slurm
 from godelta.workflows.worker import WorkerOptions, work
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ def run_worker(
     with logs.place(campaign=name, campaign_id=campaign_id, job="worker"):
         log.info("begins; takes %s", ", ".join(category) or "every job")
         try:
-            done = work(workspace, WorkerOptions(tuple(category), campaign_id, idle, parent))
+            done = work(workspace, WorkerOptions(tuple(category), campaign_id, idle, parent, slurm.own_end()))
         except GodeltaError as error:
             log.error("ended by an error: %s", error)
             raise

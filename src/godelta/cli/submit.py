@@ -1,0 +1,193 @@
+"""`godelta submit`: campaigns into the queue, batch jobs for what waits in it."""
+
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+from rich.markup import escape
+
+from godelta import logs
+from godelta.campaign import CampaignConfig
+from godelta.campaign_file import read_campaign
+from godelta.cli.console import console
+from godelta.cli.workspace import open_or_make
+from godelta.errors import GodeltaError, InputError
+from godelta.store import campaigns
+from godelta.store.database import Store, patiently
+from godelta.store.watch import ServerWatch, check_address
+from godelta.store.workspace import Workspace
+from godelta.workflows.launchpad import configure_engines, open_launchpad
+
+if TYPE_CHECKING:
+    from fireworks import LaunchPad
+
+    from godelta.workflows.launcher import Launched
+
+
+@dataclass(frozen=True)
+class SubmitOptions:
+    """What follows the registration.
+
+    Parameters
+    ----------
+    launch
+        Keep sending batch jobs until no campaign of the database runs any more.
+    once
+        Look once and leave, as from cron.
+    every
+        Seconds between two looks.
+    """
+
+    launch: bool = False
+    once: bool = False
+    every: float = 30.0
+
+
+def submit_campaigns(paths: Sequence[Path], folder: Path | None, options: SubmitOptions) -> int:
+    """Put campaigns into the queue, and send batch jobs if asked to; the exit code."""
+    if not paths and not options.launch:
+        raise InputError(
+            "nothing to submit", where="godelta submit", mend="name campaign files, or give --launch, or both"
+        )
+    configs = read_all(paths)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        workspace = open_or_make(folder)
+        with logs.place(job="submit"):
+            return _submit(workspace, configs, options)
+    except KeyboardInterrupt:
+        console.print(
+            "Stopped; campaigns and batch jobs go on. [bold]godelta submit --launch[/] sends more of them."
+        )
+        return 130
+
+
+def read_all(paths: Sequence[Path]) -> dict[Path, CampaignConfig]:
+    """Read campaign files.
+
+    Raises
+    ------
+    InputError
+        One of them cannot be used, or two have the same name: nothing has been submitted then.
+    """
+    configs = {path: read_campaign(path) for path in paths}
+    seen: dict[str, Path] = {}
+    for path, config in configs.items():
+        if config.name in seen:
+            raise InputError(
+                f"two campaigns are called {config.name!r}",
+                where=f"{seen[config.name]} and {path}",
+                mend="give each campaign a name of its own",
+            )
+        seen[config.name] = path
+    return configs
+
+
+def _submit(workspace: Workspace, configs: dict[Path, CampaignConfig], options: SubmitOptions) -> int:
+    with console.status("Loading the workflow engine"):
+        configure_engines(workspace, start=True)
+        store = workspace.connect()
+        from godelta.workflows.submit import register, start
+
+        launchpad = open_launchpad(workspace)
+    wrong = 0
+    for number, (path, config) in enumerate(configs.items(), start=1):
+        with console.status(f"Submitting {number} of {len(configs)}"):
+            try:
+                campaign = register(store, config, path.resolve().parent)
+                runs = start(store, launchpad, campaign.campaign_id)
+            except InputError as error:
+                if len(configs) == 1:
+                    raise
+                wrong += 1
+                console.print(f"[red]not submitted:[/] {path}: {escape(str(error))}")
+                continue
+        if len(configs) <= 20:
+            console.print(f"[bold]{config.name}[/] {'is in the queue' if runs else 'is finished already'}.")
+    if len(configs) > 20:
+        console.print(f"{len(configs) - wrong} campaigns are in the queue.")
+    if options.launch:
+        _launch_alone(workspace, store, launchpad, options)
+    elif configs:
+        console.print(
+            "Workers do the rest: [bold]godelta submit --launch[/] sends them to SLURM,"
+            " [bold]godelta worker[/] is one on this machine."
+        )
+    return 1 if wrong else 0
+
+
+def _launch_alone(workspace: Workspace, store: Store, launchpad: "LaunchPad", options: SubmitOptions) -> None:
+    """One launcher per workspace: two would send twice what is needed."""
+    lock = FileLock(workspace.state / "launch.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        console.print("Another `godelta submit --launch` of this workspace sends the batch jobs.")
+        return
+    try:
+        with ServerWatch(workspace):
+            _launch(workspace, store, launchpad, options)
+    finally:
+        lock.release()
+
+
+def _launch(workspace: Workspace, store: Store, launchpad: "LaunchPad", options: SubmitOptions) -> None:
+    uri, _ = workspace.database_uri(start=False)
+    steadily = partial(patiently, check=lambda: check_address(workspace, uri))
+    said: dict[str, str] = {}
+    while True:
+        running = steadily(lambda: _tend(store, launchpad))
+        if not running:
+            console.print("No campaign runs any more. `godelta status` shows how they ended.")
+            return
+        try:
+            _tell(steadily(lambda: _send(workspace, store, launchpad)), said)
+        except GodeltaError as error:  # SLURM is away, as clusters are at times: it comes back
+            if options.once:
+                raise
+            _say(said, "slurm", f"[yellow]{escape(str(error))}[/]\n  trying again every {options.every:g} s")
+        else:
+            said.pop("slurm", None)
+        if options.once:
+            return
+        time.sleep(options.every)
+
+
+def _send(workspace: Workspace, store: Store, launchpad: "LaunchPad") -> "Launched":
+    from godelta.workflows.launcher import launch
+
+    return launch(workspace, store, launchpad)
+
+
+def _tend(store: Store, launchpad: "LaunchPad") -> int:
+    """Let the planner look at the running campaigns; how many there are."""
+    from godelta.workflows import slurm
+    from godelta.workflows.planner import advance
+
+    batch_lives = slurm.lives_of(store)
+    running = [c for c in campaigns.list_campaigns(store) if c.state == "running"]
+    for campaign in running:
+        advance(store, launchpad, campaign.campaign_id, batch_lives)
+    return sum(c.state == "running" for c in campaigns.list_campaigns(store))
+
+
+def _tell(outcome: "Launched", said: dict[str, str]) -> None:
+    """Say what was sent; what stays as it was is said once."""
+    clock = time.strftime("%H:%M:%S")
+    for category, job_ids in outcome.sent.items():
+        console.print(f"{clock}  sent {len(job_ids)} for {category}: {', '.join(job_ids)}")
+    for category, error in outcome.refused.items():
+        _say(said, category, f"{clock}  [red]no batch job for {category}:[/] {escape(str(error))}")
+    for category in set(said) - outcome.refused.keys() - {"slurm"}:
+        del said[category]
+
+
+def _say(said: dict[str, str], what: str, text: str) -> None:
+    if said.get(what, "")[8:] != text[8:]:  # but for the clock
+        console.print(text)
+    said[what] = text

@@ -1,0 +1,180 @@
+"""Batch jobs for what waits in the queue: how many of which class, sent one by one.
+
+A batch job is a pilot: a worker that takes jobs of its category until its time is over or none is left.
+SLURM's own queue says which pilots there are (by their names), so a launcher that is killed forgets nothing.
+"""
+
+import logging
+import math
+import secrets
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from godelta.campaign import CampaignConfig
+from godelta.errors import GodeltaError
+from godelta.resources import BatchResources
+from godelta.store import campaigns
+from godelta.store.database import Store
+from godelta.store.workers import WorkerName
+from godelta.store.workspace import Workspace
+from godelta.workflows import slurm
+from godelta.workflows.resource_classes import ResourceClass, class_for, pilot_prefix, role_of
+from godelta.workflows.round import CAMPAIGN_FIELD, LIGHT, categories
+from godelta.workflows.slurm import WAITING, BatchJob
+from godelta.workflows.worker import PILOTS, remove_folder
+
+if TYPE_CHECKING:
+    from fireworks import LaunchPad
+
+SCRIPT = "FW_submit.script"
+ALIVE = timedelta(seconds=90)  # a worker gives a sign of life every 20 s
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Pilots:
+    """The batch jobs of one category that there are."""
+
+    waiting: int = 0
+    running: int = 0
+    starting: int = 0  # of those running: no worker has signed on yet
+
+    @property
+    def all(self) -> int:
+        """Their number."""
+        return self.waiting + self.running
+
+
+@dataclass
+class Launched:
+    """What one look at the queue led to."""
+
+    sent: dict[str, list[str]] = field(default_factory=dict)  # category: job ids
+    refused: dict[str, GodeltaError] = field(default_factory=dict)
+    full: list[str] = field(default_factory=list)  # categories whose limit is reached
+
+
+def ready_jobs(launchpad: "LaunchPad", campaign_ids: Iterable[str]) -> Counter[str]:
+    """How many jobs of these campaigns wait for a worker, by category."""
+    match = {"state": "READY", f"spec.{CAMPAIGN_FIELD}": {"$in": list(campaign_ids)}}
+    group = {"_id": "$spec._category", "count": {"$sum": 1}}
+    rows = launchpad.fireworks.aggregate([{"$match": match}, {"$group": group}])
+    return Counter({row["_id"]: row["count"] for row in rows})
+
+
+def pilots(jobs: Iterable[BatchJob], prefix: str, signed_on: Iterable[str]) -> dict[str, Pilots]:
+    """The batch jobs of a database by category; `signed_on`: those that a worker lives in."""
+    known = set(signed_on)
+    found: dict[str, Counter[str]] = {}
+    for job in jobs:
+        count = found.setdefault(job.name.removeprefix(prefix), Counter())
+        waits = job.state in WAITING
+        count["waiting" if waits else "running"] += 1
+        count["starting"] += not waits and job.job_id not in known
+    return {category: Pilots(**count) for category, count in found.items()}
+
+
+def wanted(ready: int, there: Pilots, idle: int, class_: ResourceClass) -> int:
+    """How many pilots to send: enough for the jobs that wait, less those that will take them anyway."""
+    needed = math.ceil(ready / class_.settings.pack) - there.waiting - there.starting - idle
+    return max(0, min(needed, class_.settings.max_pilots - there.all))
+
+
+def launch(workspace: Workspace, store: Store, launchpad: "LaunchPad") -> Launched:
+    """Send the batch jobs that the queue needs now; may be called at any time, any number of times.
+
+    A class that SLURM refuses is noted and does not keep the others from being sent.
+
+    Raises
+    ------
+    GodeltaError
+        SLURM does not answer.
+    """
+    configs = [
+        (campaign.campaign_id, CampaignConfig.model_validate(campaign.config))
+        for campaign in campaigns.list_campaigns(store)
+        if campaign.state == "running"
+    ]
+    ready = ready_jobs(launchpad, [campaign_id for campaign_id, _ in configs])
+    own = own_resources(config for _, config in configs)
+    prefix = pilot_prefix(store)
+    idle, signed_on = _workers(store, launchpad)
+    there = pilots(slurm.queue(prefix), prefix, signed_on)
+    outcome = Launched()
+    for category, count in sorted(ready.items()):
+        if category == LIGHT and (there or idle or len(ready) > 1):
+            continue  # every worker takes light jobs
+        try:
+            class_ = class_for(workspace, category, own.get(category))
+            present = there.get(category, Pilots())
+            number = wanted(count, present, idle[category], class_)
+            if present.all >= class_.settings.max_pilots:
+                outcome.full.append(category)
+            for _ in range(number):
+                job_id = _send(workspace, class_, prefix + category)
+                outcome.sent.setdefault(category, []).append(job_id)
+        except GodeltaError as error:
+            log.error("no batch job for %s: %s", category, error)
+            outcome.refused[category] = error
+    return outcome
+
+
+def own_resources(configs: Iterable[CampaignConfig]) -> dict[str, BatchResources]:
+    """What the categories of these campaigns ask for beyond the workspace's files."""
+    found = {}
+    for config in configs:
+        for category in set(categories(config).values()):
+            found[category] = config.resources.of(role_of(category))
+    return found
+
+
+def _workers(store: Store, launchpad: "LaunchPad") -> tuple[Counter[str], set[str]]:
+    """How many workers without a job take each category, and the batch jobs of living workers."""
+    running = launchpad.launches.find({"state": "RUNNING"}, {"fworker.name": 1})
+    parsed = (WorkerName.parse(launch["fworker"]["name"]) for launch in running)
+    busy = {name.process for name in parsed if name is not None}
+    idle: Counter[str] = Counter()
+    jobs = set()
+    for worker in store.workers.find({"seen": {"$gt": store.now() - ALIVE}}):
+        if worker.get("batch_job"):
+            jobs.add(worker["batch_job"])
+        if worker["name"] not in busy:
+            idle.update(worker.get("takes") or ())
+    return idle, jobs
+
+
+def _send(workspace: Workspace, class_: ResourceClass, job_name: str) -> str:
+    """Write a batch script into a folder of its own and hand it in; the job's id."""
+    folder = workspace.state / PILOTS / f"{class_.category}-{secrets.token_hex(6)}"
+    try:
+        folder.mkdir(parents=True)
+        script = folder / SCRIPT
+        script.write_text(class_.script(folder, job_name), encoding="utf-8")
+    except OSError as error:
+        raise GodeltaError(
+            f"the batch script cannot be written: {error.strerror}",
+            where=str(folder),
+            mend="make room in the workspace, or lower your quota's use; then give the command again",
+        ) from None
+    try:
+        job_id = slurm.submit(script)
+    except GodeltaError:
+        remove_folder(folder)
+        raise
+    log.info("batch job %s sent for %s", job_id, class_.category)
+    return job_id
+
+
+def scripts(workspace: Workspace, configs: Mapping[str, CampaignConfig]) -> dict[str, str]:
+    """The batch scripts of these campaigns' categories as `launch` would write them, by category."""
+    prefix = "godelta.NNNNNNNN."
+    return {
+        category: class_for(workspace, category, own).script(
+            workspace.state / PILOTS / f"{category}-NNNNNNNNNNNN", prefix + category
+        )
+        for category, own in sorted(own_resources(configs.values()).items())
+    }
