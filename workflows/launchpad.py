@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fireworks import LaunchPad
 
 ROUND_METADATA = "godelta"  # Workflow.metadata.godelta = "campaign_id/chain/k/epoch"
+CAMPAIGN_FIELD = "godelta_campaign"  # in a Firework's spec, so that a worker can keep to one campaign
 UNIQUE = "one_workflow_per_round_and_epoch"
 OUTPUTS = "job_outputs"
 
