@@ -13,8 +13,8 @@ from godelta.makers.search import SearchMaker
 from godelta.makers.select import SelectMaker
 from godelta.resources import BatchResources
 from godelta.store.documents import RoundKey
-from godelta.workflows.launchpad import CAMPAIGN_FIELD as CAMPAIGN_FIELD
-from godelta.workflows.launchpad import ROUND_METADATA as ROUND_METADATA
+from godelta.workflows.launchpad import CAMPAIGN_FIELD as CAMPAIGN_FIELD  # noqa: PLC0414 - imported from here
+from godelta.workflows.launchpad import ROUND_METADATA
 
 if TYPE_CHECKING:
     from fireworks import Workflow
