@@ -1,5 +1,6 @@
 """Whether a round's workflow in the LaunchPad can still go on by itself."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
@@ -25,7 +26,7 @@ class Health(Enum):
     """What is to be done about a workflow."""
 
     WELL = "well"  # leave it alone
-    STOPPED = "stopped"  # a job was asked to stop: plan it anew
+    STOPPED = "stopped"  # a job was asked to stop, or the campaign was paused or changed: plan it anew
     LOST = "lost"  # a worker is gone, or the queue is stuck: plan it anew
     FAILED = "failed"  # a job raised an error: plan it anew, a few times
 
@@ -43,10 +44,20 @@ def judge(
     launchpad: "LaunchPad",
     workflow: dict[str, Any],
     batch_lives: BatchLives | None = None,
+    categories: Collection[str] | None = None,
 ) -> Verdict:
-    """Judge a workflow of a round that is not closed."""
+    """Judge a workflow of a round that is not closed.
+
+    Parameters
+    ----------
+    batch_lives
+        Asked of the batch job of a silent worker on another host.
+    categories
+        What the campaign's jobs may be now; jobs of others that nobody has taken wait for machines that
+        nobody will ask for.
+    """
     nodes = workflow["nodes"]
-    wanted = {"state": 1, "launches": 1, "fw_id": 1, "updated_on": 1}
+    wanted = {"state": 1, "launches": 1, "fw_id": 1, "updated_on": 1, "spec._category": 1}
     fireworks = list(launchpad.fireworks.find({"fw_id": {"$in": nodes}}, wanted))
     states = {firework["state"] for firework in fireworks}
     before = store.now() - STUCK_AFTER
@@ -55,13 +66,29 @@ def judge(
     given_up = before if quiet else None
     if any(_worker_gone(store, launchpad, firework, given_up, batch_lives) for firework in taken):
         return Verdict(Health.LOST, "its worker is gone")
-    if taken:
+    if taken and "ARCHIVED" not in states:
         return Verdict(Health.WELL)
     if "FIZZLED" in states:
         return _verdict_of_error(launchpad, fireworks)
+    if (changed := _changed(fireworks, states, categories)) is not None:
+        return changed
     if quiet and (len(fireworks) < len(nodes) or "READY" not in states):
         return Verdict(Health.LOST, "its jobs wait for nothing")
     return Verdict(Health.WELL)
+
+
+def _changed(
+    fireworks: list[dict[str, Any]], states: set[str], categories: Collection[str] | None
+) -> Verdict | None:
+    """What somebody did to the campaign while its jobs waited."""
+    if "ARCHIVED" in states:
+        return Verdict(Health.STOPPED, "its jobs were taken off the queue")
+    if categories is None:
+        return None
+    ready = {firework["spec"].get("_category") for firework in fireworks if firework["state"] == "READY"}
+    if ready <= set(categories):
+        return None
+    return Verdict(Health.STOPPED, "its jobs wait for machines that the campaign no longer asks for")
 
 
 def _worker_gone(

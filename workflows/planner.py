@@ -22,12 +22,14 @@ from godelta.workflows.closing import may_close, next_closing
 from godelta.workflows.health import Health, judge
 from godelta.workflows.launchpad import ROUND_METADATA, UNIQUE, set_up
 from godelta.workflows.outcome import end_state, hopeless
-from godelta.workflows.round import CAMPAIGN_FIELD, closing_workflow, round_workflow, workflow_mark
+from godelta.workflows.queue import archive, orphans, take_off
+from godelta.workflows.round import categories, closing_workflow, round_workflow, workflow_mark
 
 if TYPE_CHECKING:
     from fireworks import LaunchPad, Workflow
 
 MAX_FAILURES = 3
+OFF_THE_QUEUE = ("paused", "failed", "cancelled")  # of such a campaign no new job is taken
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +54,8 @@ def advance(
         Marks of the workflows that this call added to the LaunchPad.
     """
     campaign = campaigns.get_campaign(store, campaign_id)
+    if campaign.state in OFF_THE_QUEUE:
+        take_off(launchpad, campaign_id)
     if campaign.state != "running":
         return []
     with logs.place(campaign=campaign.name, campaign_id=campaign_id, chain=None, round=None, job="plan"):
@@ -78,7 +82,11 @@ def _plan(
     for round_ in open_rounds:
         with logs.place(chain=round_.chain, round=round_.k):
             marks.append(_ensure_workflow(store, launchpad, round_, config, batch_lives))
-    return [mark for mark in marks if mark]
+    added = [mark for mark in marks if mark]
+    # Paused or cancelled a moment ago, after this call had read that it runs?
+    if added and campaigns.get_campaign(store, campaign_id).state in OFF_THE_QUEUE:
+        take_off(launchpad, campaign_id)
+    return added
 
 
 def open_round(store: Store, campaign_id: str, chain: int, config: CampaignConfig) -> RoundDocument | None:
@@ -106,9 +114,9 @@ def _ensure_workflow(
     query = {f"metadata.{ROUND_METADATA}": workflow_mark(round_.key, round_.epoch)}
     workflow = launchpad.workflows.find_one(query, {"nodes": 1, "updated_on": 1})
     if workflow is None:
-        _archive_orphans(launchpad, round_.campaign_id)
+        archive(launchpad, orphans(launchpad, round_.campaign_id))
         return _add_workflow(launchpad, round_.key, round_.epoch, config)
-    verdict = judge(store, launchpad, workflow, batch_lives)
+    verdict = judge(store, launchpad, workflow, batch_lives, set(categories(config).values()))
     if verdict.health is Health.WELL:
         return _close_early(store, launchpad, round_, config, batch_lives)
     failed = verdict.health is Health.FAILED
@@ -116,7 +124,7 @@ def _ensure_workflow(
         epoch = rounds.bump_epoch(store, round_.key, round_.epoch, failed=failed)
     except Superseded:  # somebody else has planned it anew, or it was closed a moment ago
         return ""
-    _archive(launchpad, workflow["nodes"])
+    archive(launchpad, workflow["nodes"])
     log.log(
         logging.INFO if verdict.health is Health.STOPPED else logging.WARNING,
         "round taken back: %s",
@@ -166,20 +174,3 @@ def _add(launchpad: "LaunchPad", workflow: "Workflow") -> bool:
             raise
         return False
     return True
-
-
-def _archive_orphans(launchpad: "LaunchPad", campaign_id: str) -> None:
-    """Take jobs that no workflow holds out of the queue: a worker would wait minutes for their lock."""
-    query = {f"spec.{CAMPAIGN_FIELD}": campaign_id, "state": {"$in": ["READY", "WAITING", "RESERVED"]}}
-    waiting = launchpad.fireworks.distinct("fw_id", query)
-    held = {node for raw in launchpad.workflows.find({"nodes": {"$in": waiting}}) for node in raw["nodes"]}
-    _archive(launchpad, [node for node in waiting if node not in held])
-
-
-def _archive(launchpad: "LaunchPad", nodes: list[int]) -> None:
-    # LaunchPad.archive_wf would make every job READY for a moment, and a worker could take it.
-    launchpad.fireworks.update_many({"fw_id": {"$in": nodes}}, {"$set": {"state": "ARCHIVED"}})
-    launchpad.workflows.update_one(
-        {"nodes": {"$in": nodes}},
-        {"$set": {"state": "ARCHIVED", "fw_states": {str(node): "ARCHIVED" for node in nodes}}},
-    )
