@@ -22,6 +22,7 @@ from godelta.store.budget import evaluations_left
 from godelta.store.database import Superseded
 from godelta.store.documents import RoundKey, StructureDocument, structure_hash
 from godelta.store.failures import failed_structures
+from godelta.store.retries import unfinished
 
 WORTH_A_SECOND = 0.01  # eV: the gain that a better version of an evaluated structure has to promise
 
@@ -70,7 +71,7 @@ def run_select(session: Session, key: RoundKey, epoch: int) -> dict[str, Any]:
         if settings.choose == "random"
         else None,
     )
-    late = _late(session, key)
+    late = _late(session, key, settings.evaluations_per_round)
     left = evaluations_left(store, key.campaign_id, parts.config, key.chain)
     count = max(0, min(settings.evaluations_per_round, left) - len(late))
     # Whatever their energies: two of a kind would fail together, and what failed would fail again.
@@ -114,17 +115,11 @@ def _by_hash(documents: list[StructureDocument]) -> list[StructureDocument]:
     return sorted(documents, key=lambda document: document.structure_hash)
 
 
-def _late(session: Session, key: RoundKey) -> list[str]:
-    """What the round before selected and closed without; at most as many as a round has evaluations."""
-    if key.k == 0:
-        return []
-    before = rounds.get_round(session.store, RoundKey(key.campaign_id, key.chain, key.k - 1))
+def _late(session: Session, key: RoundKey, most: int) -> list[str]:
+    """What the chain's former rounds closed without, and failures to be tried again; by hash."""
+    former = structures.selected_ids(session.store, key.campaign_id, key.chain)
     level = reference_hash(session.parts(key.campaign_id).config.reference)
-    return [
-        document.structure_id
-        for document in _by_hash(structures.get_structures(session.store, before.selection))
-        if not evaluations.count_done(session.store, [document.structure_hash], level)
-    ]
+    return [missing.structure_id for missing in unfinished(session.store, former, level)][:most]
 
 
 def _groups(

@@ -45,6 +45,7 @@ def judge(
     workflow: dict[str, Any],
     batch_lives: BatchLives | None = None,
     categories: Collection[str] | None = None,
+    stuck_after: timedelta | None = None,
 ) -> Verdict:
     """Judge a workflow of a round that is not closed.
 
@@ -55,12 +56,14 @@ def judge(
     categories
         What the campaign's jobs may be now; jobs of others that nobody has taken wait for machines that
         nobody will ask for.
+    stuck_after
+        How long nothing may have happened where nothing can go on [default: `STUCK_AFTER`].
     """
     nodes = workflow["nodes"]
     wanted = {"state": 1, "launches": 1, "fw_id": 1, "updated_on": 1, "spec._category": 1}
     fireworks = list(launchpad.fireworks.find({"fw_id": {"$in": nodes}}, wanted))
     states = {firework["state"] for firework in fireworks}
-    before = store.now() - STUCK_AFTER
+    before = store.now() - (STUCK_AFTER if stuck_after is None else stuck_after)
     quiet = _time(workflow["updated_on"]) < before
     taken = [firework for firework in fireworks if firework["state"] in ("RUNNING", "RESERVED")]
     given_up = before if quiet else None

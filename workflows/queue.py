@@ -11,7 +11,7 @@ from godelta.store import workers
 from godelta.store.database import Store
 from godelta.store.workers import BatchLives
 from godelta.workflows.launchpad import ROUND_METADATA
-from godelta.workflows.round import CAMPAIGN_FIELD
+from godelta.workflows.round import CAMPAIGN_FIELD, LIGHT
 
 if TYPE_CHECKING:
     from fireworks import LaunchPad
@@ -150,7 +150,7 @@ def uncovered(
     )
     for worker in store.workers.find({}, {"name": 1, "generation": 1, "takes": 1}):
         name = f"{worker['name']}#{worker.get('generation', 0)}"
-        takes = worker.get("takes") or list(waiting)
+        takes = [*worker["takes"], LIGHT] if worker.get("takes") else list(waiting)
         if any(category in waiting for category in takes) and not workers.is_gone(store, name, batch_lives):
             for category in takes:
                 waiting.pop(category, None)
