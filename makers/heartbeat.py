@@ -43,6 +43,8 @@ class Heartbeat:
     ----------
     takes
         Categories of jobs that the worker takes; none means every one.
+    campaign_id
+        The campaign that the worker keeps to.
     batch_job
         Id of the batch system's job that it runs in.
     """
@@ -50,6 +52,7 @@ class Heartbeat:
     store: Store
     name: WorkerName = field(default_factory=WorkerName.own)
     takes: Sequence[str] = ()
+    campaign_id: str | None = None
     batch_job: str | None = None
     _held: set[Held] = field(default_factory=set)
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -59,7 +62,13 @@ class Heartbeat:
 
     def __enter__(self) -> Self:
         """Sign on, and begin."""
-        workers.sign_on(self.store, self.name, takes=self.takes, batch_job=self.batch_job)
+        workers.sign_on(
+            self.store,
+            self.name,
+            takes=self.takes,
+            campaign_id=self.campaign_id,
+            batch_job=self.batch_job,
+        )
         with self._lock:
             self._signed_on = True
             self._begin()

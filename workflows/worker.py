@@ -116,6 +116,7 @@ def work(workspace: Workspace, options: WorkerOptions) -> int:
     session = Session(workspace, workspace.connect(), should_stop=stop)
     use_session(session)
     session.heartbeat.takes = _taken(options)
+    session.heartbeat.campaign_id = options.campaign_id
     session.heartbeat.batch_job = slurm.own_job()
     folder = workspace.state / "workers" / f"{session.heartbeat.name.host}-{os.getpid()}"
     folder.mkdir(parents=True, exist_ok=True)

@@ -78,7 +78,12 @@ class WorkerName:
 
 
 def sign_on(
-    store: Store, name: WorkerName, *, takes: Sequence[str] = (), batch_job: str | None = None
+    store: Store,
+    name: WorkerName,
+    *,
+    takes: Sequence[str] = (),
+    campaign_id: str | None = None,
+    batch_job: str | None = None,
 ) -> None:
     """Tell that a worker begins.
 
@@ -86,10 +91,17 @@ def sign_on(
     ----------
     takes
         The categories of jobs that it takes; none means every one.
+    campaign_id
+        The campaign that it keeps to; None: it takes every campaign's jobs.
     batch_job
         Id of the batch system's job that it runs in.
     """
-    entry = {"takes": list(takes), "batch_job": batch_job, "host": name.host}
+    entry = {
+        "takes": list(takes),
+        "campaign_id": campaign_id,
+        "batch_job": batch_job,
+        "host": name.host,
+    }
     store.workers.update_one(
         {"name": name.process},
         {
