@@ -74,6 +74,7 @@ def evaluate_structure(session: Session, document: StructureDocument) -> str:
             level,
             owner=str(session.heartbeat.name),
             seconds=LEASE_S,
+            wanted=document,
         )
         match answer:
             case Stored():

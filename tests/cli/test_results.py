@@ -1,10 +1,14 @@
 """status, best, query: tables, JSON, exports."""
 
+import csv
+import io
 from datetime import datetime
 
 import numpy as np
 import pytest
 from ase.io import read
+
+from godelta.store.query import COLUMNS
 
 FIELDS = [
     "rank", "structure_id", "formula", "energy", "energy_per_atom", "foundation_energy", "uncertainty",
@@ -75,7 +79,8 @@ def test_query(ask):
     rows = ask("query", "--format", "json").json()
     assert {row["structure_id"] for row in rows} == {row["structure_id"] for row in best}
     assert all(row["campaign"] == "done" for row in rows)
-    assert set(FIELDS) | {"campaign", "reference_hash"} == set(rows[0])
+    assert list(rows[0]) == list(COLUMNS)
+    assert set(FIELDS) < set(COLUMNS)
     limit = best[1]["energy"]
     count = sum(row["energy"] <= limit for row in best)
     for arguments, expected in (
@@ -90,6 +95,16 @@ def test_query(ask):
         (("--reference", "gpaw"), 0),
         (("--max-energy", limit + 1e-9), count),
         (("--limit", 1), 1),
+        (("--foundation", "ase"), len(best)),
+        (("--foundation", "chgnet"), 0),
+        (("--tag", "none"), 0),
+        (("--round", 0), sum(row["round"] == 0 for row in best)),
+        (("--round", 9), 0),
+        (("--above", 0), 1),
+        (("--above-per-atom", 1000), len(best)),
+        (("--status", "failed"), 0),
+        (("--status", "pending"), 0),
+        (("--campaign", "done", "--campaign", "done"), len(best)),
     ):
         assert len(ask("query", *arguments, "--format", "json").json()) == expected, arguments
     unknown = ask("query", "--campaign", "other")
@@ -109,12 +124,39 @@ def test_query_extxyz_and_table(ask, tmp_path):
     assert "No structure fits" in ask("query", "--formula", "Cu9").out
 
 
+def test_query_csv(ask, tmp_path):
+    rows = ask("query", "--format", "json").json()
+    table = list(csv.DictReader(io.StringIO(ask("query", "--format", "csv").out)))
+    assert [list(line) for line in table] == [list(COLUMNS)] * len(rows)
+    for line, row in zip(table, rows, strict=True):
+        assert float(line["energy"]) == row["energy"]
+        assert line["evaluated_at"] == row["evaluated_at"]
+        assert line["reason"] == ""
+
+
+def test_query_of_what_failed_or_waits(ask, opened):
+    raw = opened.evaluations.find_one({"state": "ok"})
+    failed = {"state": "failed", "reason": "not_converged", "energy": None, "energy_per_atom": None}
+    opened.evaluations.update_one({"_id": raw["_id"]}, {"$set": failed})
+    assert "not_converged" in ask("query", "--status", "failed").out
+    opened.evaluations.update_one({"_id": raw["_id"]}, {"$set": {"state": "pending", "reason": None}})
+    opened.rounds.update_many({}, {"$set": {"state": "evaluating"}})
+    (row,) = ask("query", "--status", "pending", "--format", "json").json()
+    assert (row["status"], row["energy"]) == ("pending", None)
+    text = ask("query", "--status", "pending").out
+    assert row["structure_id"][:8] in text
+    assert f"{row['model_energy']:.4f}" in text
+    assert ask("query", "--status", "pending", "--format", "extxyz").out.count("Lattice") == 1
+
+
 def test_questions_that_make_no_sense(ask):
     for arguments in (
         ("query", "--formula", "Qq3"),
         ("query", "--formula", "12"),
         ("query", "--elements", "Ag,Zz"),
         ("query", "--formula", "Cu9", "--format", "extxyz"),
+        ("query", "--status", "failed", "--above", "1"),
+        ("query", "--campaign", "nobody"),
         ("best", "nobody"),
         ("status", "nobody"),
         ("best", "done", "--format", "xml"),

@@ -234,10 +234,12 @@ def campaign(store: Store, make_structure):
         ids = [documents[number].structure_id for number in selected]
         rounds.change_state(store, key, 0, "planned", "selected", selection=ids)
     for number, energy in [(2, -7.0), (1, -5.0), (5, -9.0)]:
-        answer = claim(store, documents[number].structure_hash, R, "w", 60)
+        document = documents[number]
+        wanted = None if number == 5 else document
+        answer = claim(store, document.structure_hash, R, "w", 60, wanted=wanted)
         assert isinstance(answer, Claim)
         commit_ok(store, answer, energy, np.zeros((3, 3)))
-    answer = claim(store, documents[4].structure_hash, R, "w", 60)
+    answer = claim(store, documents[4].structure_hash, R, "w", 60, wanted=documents[4])
     assert isinstance(answer, Claim)
     commit_failed(store, answer, "crashed", "signal 11")
     return documents
@@ -270,3 +272,49 @@ def test_history_is_in_the_order_of_the_evaluations(store: Store, campaign) -> N
     assert [(row["status"], row["energy"]) for row in rows] == [("ok", -7.0), ("ok", -5.0), ("failed", None)]
     assert rows[0].items() >= {"chain": 0, "round": 0, "foundation_energy": -2.0, "uncertainty": 0.1}.items()
     assert rows[2]["reason"] == "crashed"
+
+
+def test_an_evaluation_knows_who_asked_for_it_each_once(store: Store, make_structure) -> None:
+    mine, theirs = (make_structure(RoundKey(name, 0, 2), 1, uncertainty=0.1) for name in ("a", "b"))
+    assert mine.structure_hash == theirs.structure_hash
+    first = claim(store, mine.structure_hash, R, "w", 60, wanted=mine)
+    assert isinstance(first, Claim)
+    (known,) = store.evaluations.find()
+    assert (known["formula"], known["elements"]) == ("Ag2S", ["Ag", "S"])
+    assert [request["campaign_id"] for request in known["requests"]] == ["a"]
+    assert known["requests"][0].items() >= {"round": 2, "uncertainty": 0.1, "model_energy": -1.5}.items()
+    # Others ask for what is being computed, and for what is there.
+    assert isinstance(claim(store, mine.structure_hash, R, "v", 60, wanted=theirs), Busy)
+    commit_ok(store, first, -1.0, np.zeros((3, 3)))
+    third = make_structure(RoundKey("c", 1, 0), 1)
+    for _ in range(3):
+        assert isinstance(claim(store, mine.structure_hash, R, "v", 60, wanted=third), Stored)
+    document = evaluations.get_evaluation(store, mine.structure_hash, R)
+    assert [request.campaign_id for request in document.requests] == ["a", "b", "c"]
+    assert [request.chain for request in document.requests] == [0, 0, 1]
+
+
+def test_many_ask_for_one_evaluation_at_once(store: Store, make_structure) -> None:
+    wanted = [make_structure(RoundKey(f"c{number}", 0, 0), 1) for number in range(12)]
+    threads = [
+        threading.Thread(
+            target=lambda d=document: claim(store, d.structure_hash, R, d.campaign_id, 60, wanted=d)
+        )
+        for document in wanted * 2
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (raw,) = store.evaluations.find()
+    assert sorted(request["campaign_id"] for request in raw["requests"]) == sorted(
+        document.campaign_id for document in wanted
+    )
+
+
+def test_one_that_nobody_asked_for_learns_what_it_is(store: Store, make_structure) -> None:
+    document = make_structure(RoundKey("a", 0, 0), 1)
+    assert isinstance(claim(store, document.structure_hash, R, "w", 60), Claim)
+    assert store.evaluations.find_one()["formula"] == ""
+    claim(store, document.structure_hash, R, "w", 60, wanted=document)
+    assert store.evaluations.find_one()["formula"] == "Ag2S"

@@ -1,18 +1,16 @@
 """`godelta best`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.markup import escape
 
 from godelta.cli.console import console, print_json, table
 from godelta.cli.workspace import open_existing
 from godelta.errors import InputError
-from godelta.store import campaigns, evaluations, structures
+from godelta.store import campaigns, structures
 from godelta.store.database import Raw, Store
-
-if TYPE_CHECKING:
-    from ase import Atoms
+from godelta.store.query import images
 
 
 def show_best(name: str, folder: Path | None, *, count: int, export: Path | None, output: str) -> None:
@@ -81,15 +79,15 @@ def export_structures(store: Store, rows: list[Raw], path: Path) -> None:
     from ase.io import write
     from ase.io.formats import UnknownFileTypeError
 
-    images = evaluated_atoms(store, rows)
-    if not images:
+    atoms = images(store, rows)
+    if not atoms:
         raise InputError(
             "nothing to write: no structure has been evaluated",
             where=str(path),
             mend="`godelta status` tells how far the campaigns are",
         )
     try:
-        write(path, images)
+        write(path, atoms)
     except UnknownFileTypeError:
         raise InputError(
             "ASE knows no format by this name",
@@ -106,18 +104,3 @@ def export_structures(store: Store, rows: list[Raw], path: Path) -> None:
         raise InputError(
             f"cannot be written: {error.strerror}", where=str(path), mend="choose another file with --export"
         ) from None
-
-
-def evaluated_atoms(store: Store, rows: list[Raw]) -> "list[Atoms]":
-    """The structures of rows as ase.Atoms, with reference energy [eV] and forces [eV/Å]."""
-    from ase.calculators.singlepoint import SinglePointCalculator
-
-    images = []
-    for row in rows:
-        document = structures.get_structure(store, row["structure_id"])
-        evaluation = evaluations.get_evaluation(store, document.structure_hash, row["reference_hash"])
-        atoms = document.atoms()
-        atoms.calc = SinglePointCalculator(atoms, energy=evaluation.energy, forces=evaluation.forces)
-        atoms.info |= {"structure_id": row["structure_id"], "foundation_energy": row["foundation_energy"]}
-        images.append(atoms)
-    return images

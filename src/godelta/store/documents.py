@@ -19,7 +19,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from godelta.errors import GodeltaError, InputError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 RESOLUTION = 1e-4  # Å; positions closer than this are the same structure
 
 CampaignState = Literal["created", "running", "paused", "finished", "failed", "cancelled"]
@@ -266,6 +266,10 @@ class StructureDocument(Document):
         """What this round knows beyond the structure itself."""
         return Sighting(**{name: getattr(self, name) for name in Sighting.model_fields})
 
+    def request(self) -> "Request":
+        """What its evaluation keeps of it, so that listing results needs no other collection."""
+        return Request(**{name: getattr(self, name) for name in Request.model_fields})
+
     def as_seen_in(self, chain: int, k: int) -> Self:
         """The document with the energies and the origin of another round that proposed it."""
         for seen in self.sightings:
@@ -301,12 +305,29 @@ class Lease(BaseModel):
     until: Time
 
 
+class Request(BaseModel):
+    """A campaign that asked for an evaluation, and what it knew of the structure when it proposed it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    campaign_id: str
+    structure_id: str
+    chain: int = Field(ge=0)
+    round: int = Field(ge=0, description="the round that proposed the structure first")
+    foundation_energy: float = Field(description="eV")
+    model_energy: float = Field(description="foundation + Δ, eV")
+    uncertainty: float | None = Field(None, description="standard deviation of the model energy, eV")
+
+
 class EvaluationDocument(Document):
     """Energy and forces of one structure at one reference level, shared by all campaigns."""
 
     evaluation_id: str = Field(description="sha256(structure_hash + reference_hash)[:24]")
     structure_hash: str
     reference_hash: str
+    formula: str = Field("", description="Hill order, all atoms; empty where the structure is not known")
+    elements: tuple[str, ...] = Field((), description="chemical symbols, sorted, each once")
+    requests: tuple[Request, ...] = Field((), description="campaigns that asked for it, each once")
     state: EvaluationState = "pending"
     token: int = Field(0, ge=0, description="number of leases given so far; the last one may commit")
     lost: int = Field(0, ge=0, description="attempts in a row that ended without a word")

@@ -22,7 +22,7 @@ from godelta.store.documents import (
     StructureDocument,
     evaluation_id,
 )
-from godelta.store.structures import get_structures, hashes_of, selected_ids
+from godelta.store.structures import get_structures, selected_ids
 
 MAX_LOST = 3  # attempts in a row without a word, before a structure is no longer tried
 LOG_CHARACTERS = 20_000
@@ -82,6 +82,7 @@ def claim(
     owner: str,
     seconds: float,
     *,
+    wanted: StructureDocument | None = None,
     max_lost: int = MAX_LOST,
 ) -> Claim | Stored | Busy:
     """Ask to compute an evaluation.
@@ -94,17 +95,20 @@ def claim(
         Who asks: host, process, job.
     seconds
         Length of the lease, an hour at most.
+    wanted
+        The structure as its campaign knows it. The evaluation notes who asked for it before anything
+        else happens: only then the campaign's results (`best`, `query`, `counts`) have it.
     max_lost
         After so many attempts in a row whose lease ran out without a word, the evaluation becomes
         failed with the reason `lost`: it kills its workers.
     """
     where = {"structure_hash": structure_hash, "reference_hash": reference_hash}
     while True:
-        raw = store.evaluations.find_one(where)
-        if raw is None:
-            _insert_pending(store, structure_hash, reference_hash)
-        elif raw["state"] != "pending":
-            return Stored(EvaluationDocument.from_mongo(raw))
+        known = store.evaluations.find_one(where) or _insert_pending(store, where, wanted)
+        if wanted is not None:
+            _note_request(store, known, wanted)
+        if known["state"] != "pending":
+            return Stored(EvaluationDocument.from_mongo(known))
         raw = store.evaluations.find_one_and_update(
             where | {"state": "pending", "$expr": {"$or": [_OVER, _OF_ANOTHER_CLOCK]}},
             _lease(owner, seconds, max_lost),
@@ -297,13 +301,11 @@ def count_done(store: Store, structure_hashes: Sequence[str], reference_hash: st
 
 def counts(store: Store, campaign_id: str, reference_hash: str) -> dict[EvaluationState, int]:
     """How many of the campaign's selected structures are ok, failed, and still pending."""
-    hashes = hashes_of(store, selected_ids(store, campaign_id))
-    query = {"structure_hash": {"$in": hashes}, "reference_hash": reference_hash}
-    total: dict[EvaluationState, int] = {"ok": 0, "failed": 0, "pending": 0}
-    for raw in store.evaluations.find(query, {"state": 1}):
-        total[raw["state"]] += 1
-    total["pending"] += len(hashes) - sum(total.values())  # of these nobody has asked for an evaluation yet
-    return total
+    asked = {"requests.campaign_id": campaign_id, "reference_hash": reference_hash}
+    ok, failed = (store.evaluations.count_documents({**asked, "state": state}) for state in ("ok", "failed"))
+    # Of those that are selected and not yet asked for there is no evaluation.
+    pending = max(0, len(selected_ids(store, campaign_id)) - ok - failed)
+    return {"ok": ok, "failed": failed, "pending": pending}
 
 
 def history(store: Store, campaign_id: str, reference_hash: str) -> list[Raw]:
@@ -316,24 +318,33 @@ def history(store: Store, campaign_id: str, reference_hash: str) -> list[Raw]:
         foundation_energy, model_energy and uncertainty (eV, before the evaluation; the uncertainty is
         None where there was no Δ), evaluated_at.
     """
-    documents = get_structures(store, selected_ids(store, campaign_id))
-    found = _evaluations(store, documents, reference_hash)
-    rows: list[Raw] = [
+    pipeline: list[Raw] = [
         {
-            "structure_id": document.structure_id,
-            "chain": document.chain,
-            "round": document.round,
-            "status": evaluation.state,
-            "reason": evaluation.reason,
-            "energy": evaluation.energy,
-            "foundation_energy": document.foundation_energy,
-            "model_energy": document.model_energy,
-            "uncertainty": document.uncertainty,
-            "evaluated_at": evaluation.evaluated_at,
-        }
-        for document in documents
-        if (evaluation := found.get(document.structure_hash)) and evaluation.state != "pending"
+            "$match": {
+                "requests.campaign_id": campaign_id,
+                "reference_hash": reference_hash,
+                "state": {"$in": ["ok", "failed"]},
+            }
+        },
+        {"$project": {"_id": 0, "state": 1, "reason": 1, "energy": 1, "evaluated_at": 1, "requests": 1}},
     ]
+    rows: list[Raw] = []
+    for raw in store.evaluations.aggregate(pipeline, batchSize=10_000):
+        (request,) = (asked for asked in raw["requests"] if asked["campaign_id"] == campaign_id)
+        rows.append(
+            {
+                "structure_id": request["structure_id"],
+                "chain": request["chain"],
+                "round": request["round"],
+                "status": raw["state"],
+                "reason": raw["reason"],
+                "energy": raw["energy"],
+                "foundation_energy": request["foundation_energy"],
+                "model_energy": request["model_energy"],
+                "uncertainty": request["uncertainty"],
+                "evaluated_at": raw["evaluated_at"],
+            }
+        )
     return sorted(rows, key=lambda row: (row["evaluated_at"], row["structure_id"]))
 
 
@@ -345,18 +356,36 @@ def _evaluations(
     return {raw["structure_hash"]: EvaluationDocument.from_mongo(raw) for raw in cursor}
 
 
-def _insert_pending(store: Store, structure_hash: str, reference_hash: str) -> None:
+def _insert_pending(store: Store, where: Mapping[str, str], wanted: StructureDocument | None) -> Raw:
+    known = {} if wanted is None else _known(wanted) | {"requests": (wanted.request(),)}
     document = EvaluationDocument(
-        evaluation_id=evaluation_id(structure_hash, reference_hash),
-        structure_hash=structure_hash,
-        reference_hash=reference_hash,
+        evaluation_id=evaluation_id(where["structure_hash"], where["reference_hash"]),
         created_at=store.now(),
-    )
+        **where,
+        **known,
+    ).to_mongo()
     try:
-        store.evaluations.insert_one(document.to_mongo())
+        store.evaluations.insert_one(document)
     except DuplicateKeyError:
         # Another worker was first; both go on to ask for the lease.
+        found = store.evaluations.find_one(where)
+        assert found is not None
+        return found
+    return document
+
+
+def _note_request(store: Store, raw: Raw, wanted: StructureDocument) -> None:
+    """Add a campaign to those that asked for an evaluation; once is enough."""
+    if any(request["structure_id"] == wanted.structure_id for request in raw.get("requests", ())):
         return
+    store.evaluations.update_one(
+        {"_id": raw["_id"], "requests.structure_id": {"$ne": wanted.structure_id}},
+        {"$push": {"requests": wanted.request().model_dump(mode="python")}, "$set": _known(wanted)},
+    )
+
+
+def _known(structure: StructureDocument) -> Raw:
+    return {"formula": structure.formula, "elements": structure.elements}
 
 
 def _from_now(seconds: float) -> Raw:

@@ -4,10 +4,16 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from godelta.campaign import CampaignConfig
-from godelta.store import campaigns, evaluations, rounds, structures
-from godelta.store.database import Store
-from godelta.store.documents import RoundDocument
+from godelta.resources import Budget
+from godelta.store import campaigns, evaluations, structures
+from godelta.store.database import Raw, Store
+
+_IN_ORDER = [("chain", 1), ("k", 1)]
+_OF_ROUND = ("campaign_id", "chain", "k", "state", "progress", "timings", "selection")
+_OF_CAMPAIGN = (
+    "campaign_id", "name", "state", "reason", "elapsed_s", "worker_s", "config.budget",
+    "config.system.formula", "created_at",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -46,59 +52,112 @@ class Progress:
 
 
 def snapshot(store: Store, campaign_id: str) -> Progress:
-    """How far a campaign is now."""
+    """How far a campaign is now.
+
+    Raises
+    ------
+    InputError
+        There is none of this id, or name.
+    """
     document = campaigns.get_campaign(store, campaign_id)
-    config = CampaignConfig.model_validate(document.config)
-    every = rounds.rounds_of(store, campaign_id)
-    counts = evaluations.counts(store, campaign_id, document.reference_hash)
-    best = structures.best(store, campaign_id, document.reference_hash, 1)
-    elapsed = document.elapsed_s
-    closed = sum(round_.state == "closed" for round_ in every)
+    counts = evaluations.counts(store, document.campaign_id, document.reference_hash)
+    best = structures.best(store, document.campaign_id, document.reference_hash, 1)
+    every = store.rounds.find({"campaign_id": document.campaign_id}, _OF_ROUND).sort(_IN_ORDER)
+    result = _Result(counts["ok"], counts["failed"], best[0]["energy"] if best else None)
+    return _progress(document.to_mongo(), list(every), result)
+
+
+def snapshots(store: Store) -> list[Progress]:
+    """How far every campaign is now, the oldest first; three questions to the server for all of them."""
+    rounds: dict[str, list[Raw]] = {}
+    for raw in store.rounds.find({}, _OF_ROUND).sort([("campaign_id", 1), *_IN_ORDER]):
+        rounds.setdefault(raw["campaign_id"], []).append(raw)
+    results = _results(store)
+    found = store.campaigns.find({}, _OF_CAMPAIGN).sort("created_at", 1)
+    return [
+        _progress(raw, rounds.get(raw["campaign_id"], []), results.get(raw["campaign_id"], _Result()))
+        for raw in found
+    ]
+
+
+@dataclass
+class _Result:
+    """Evaluations of a campaign that have ended, and the lowest energy, eV."""
+
+    ok: int = 0
+    failed: int = 0
+    best: float | None = None
+
+
+def _results(store: Store) -> dict[str, _Result]:
+    """By campaign, all in one go."""
+    key = {"campaign_id": "$requests.campaign_id", "state": "$state"}
+    pipeline: list[Raw] = [
+        {"$match": {"state": {"$in": ["ok", "failed"]}}},
+        {"$project": {"_id": 0, "state": 1, "energy": 1, "requests.campaign_id": 1}},
+        {"$unwind": "$requests"},
+        {"$group": {"_id": key, "count": {"$sum": 1}, "lowest": {"$min": "$energy"}}},
+    ]
+    results: dict[str, _Result] = {}
+    for raw in store.evaluations.aggregate(pipeline):
+        result = results.setdefault(raw["_id"]["campaign_id"], _Result())
+        if raw["_id"]["state"] == "ok":
+            result.ok, result.best = raw["count"], raw["lowest"]
+        else:
+            result.failed = raw["count"]
+    return results
+
+
+def _progress(campaign: Raw, rounds: list[Raw], result: _Result) -> Progress:
+    config = campaign["config"]
+    latest = {round_["chain"]: round_ for round_ in rounds}  # they come in order of k
+    budget = Budget.model_validate(config.get("budget", {}))
+    selected = len({id_ for round_ in rounds for id_ in round_["selection"]})
+    elapsed = campaign["elapsed_s"]
+    closed = sum(round_["state"] == "closed" for round_ in rounds)
     done = max(
-        (counts["ok"] + counts["failed"]) / config.budget.evaluations,
-        closed / (config.budget.rounds * config.budget.chains),
+        (result.ok + result.failed) / budget.evaluations,
+        closed / (budget.rounds * budget.chains),
     )
     return Progress(
-        name=document.name,
-        campaign_id=campaign_id,
-        formula=getattr(config.system, "formula", ""),
-        state=document.state,
-        reason=document.reason,
-        rounds=config.budget.rounds,
+        name=campaign["name"],
+        campaign_id=campaign["campaign_id"],
+        formula=config.get("system", {}).get("formula", ""),
+        state=campaign["state"],
+        reason=campaign["reason"],
+        rounds=budget.rounds,
         closed_rounds=closed,
-        budget=config.budget.evaluations,
-        ok=counts["ok"],
-        failed=counts["failed"],
-        pending=counts["pending"],
-        best_energy=best[0]["energy"] if best else None,
+        budget=budget.evaluations,
+        ok=result.ok,
+        failed=result.failed,
+        pending=max(0, selected - result.ok - result.failed),
+        best_energy=result.best,
         elapsed_s=elapsed,
         left_s=elapsed * (1 - done) / done if 0.05 < done < 1 else None,
-        worker_s=document.worker_s,
-        timings=_sums(every),
-        chains=[_chain(every, number) for number in range(config.budget.chains)],
+        worker_s=campaign["worker_s"],
+        timings=_sums(rounds),
+        chains=[_chain(latest.get(number), number) for number in range(budget.chains)],
     )
 
 
-def _chain(every: list[RoundDocument], number: int) -> ChainProgress:
-    own = [round_ for round_ in every if round_.chain == number]
-    if not own:
+def _chain(last: Raw | None, number: int) -> ChainProgress:
+    if last is None:
         return ChainProgress(number, None, "waiting")
-    last = own[-1]
-    progress: dict[str, Any] = last.progress
+    progress: dict[str, Any] = last["progress"]
     acceptance = [value for value in progress.get("acceptance") or () if value is not None]
     return ChainProgress(
         chain=number,
-        round=last.k,
-        state=last.state,
+        round=last["k"],
+        state=last["state"],
         iteration=progress.get("iteration"),
         acceptance=fmean(acceptance) if acceptance else None,
         model_best=progress.get("best_energy"),
     )
 
 
-def _sums(every: list[RoundDocument]) -> dict[str, float]:
+def _sums(rounds: list[Raw]) -> dict[str, float]:
     sums: dict[str, float] = {}
-    for round_ in every:
-        for name, seconds in round_.timings.items():
+    for round_ in rounds:
+        for name, seconds in round_["timings"].items():
             sums[name] = sums.get(name, 0.0) + seconds
     return sums

@@ -1,21 +1,24 @@
 """Candidates: storing them, and the queries over them and their evaluations."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError
 
 from godelta.errors import GodeltaError
 from godelta.store.database import Raw, Store
-from godelta.store.documents import RoundKey, StructureDocument, hill_formula, known_element
+from godelta.store.documents import RoundKey, StructureDocument
 
 _DUPLICATE_KEY = 11000
-_FROM_STRUCTURE = (
-    "structure_id", "campaign_id", "formula", "foundation_energy", "model_energy", "uncertainty",
-    "chain", "round",
+_ROW = (
+    "structure_id", "campaign_id", "formula", "energy", "energy_per_atom", "foundation_energy",
+    "model_energy", "uncertainty", "chain", "round", "evaluated_at", "reference_hash",
 )  # fmt: skip
-_FROM_EVALUATION = ("energy", "energy_per_atom", "evaluated_at", "reference_hash")
+# Forces and attempts are most of an evaluation, and listings need neither.
+RESULT_FIELDS = (
+    "structure_hash", "reference_hash", "formula", "state", "reason", "energy", "energy_per_atom",
+    "evaluated_at", "requests",
+)  # fmt: skip
 
 
 def add_candidates(store: Store, documents: Sequence[StructureDocument]) -> None:
@@ -89,12 +92,6 @@ def selected_ids(
     return sorted({i for raw in store.rounds.find(query, {"selection": 1}) for i in raw["selection"]})
 
 
-def hashes_of(store: Store, structure_ids: Iterable[str]) -> list[str]:
-    """Structure hashes of these ids, without reading the structures; unknown ids are left out."""
-    query = {"structure_id": {"$in": list(structure_ids)}}
-    return [raw["structure_hash"] for raw in store.structures.find(query, {"structure_hash": 1})]
-
-
 def selected_structures(store: Store, campaign_id: str, chain: int | None = None) -> list[StructureDocument]:
     """The structures selected for evaluation so far, sorted by id."""
     return get_structures(store, selected_ids(store, campaign_id, chain))
@@ -110,121 +107,15 @@ def best(store: Store, campaign_id: str, reference_hash: str, n: int = 10) -> li
         foundation_energy, model_energy and uncertainty [eV], chain, round, evaluated_at,
         reference_hash.
     """
-    pipeline: list[Raw] = [
-        {"$match": {"structure_id": {"$in": selected_ids(store, campaign_id)}}},
-        {
-            "$lookup": {
-                "from": "evaluations",
-                "localField": "structure_hash",
-                "foreignField": "structure_hash",
-                "pipeline": [{"$match": {"reference_hash": reference_hash, "state": "ok"}}],
-                "as": "evaluation",
-            }
-        },
-        {"$unwind": "$evaluation"},
-        {"$sort": {"evaluation.energy": 1, "structure_id": 1}},
-        {"$limit": n},
-        {"$project": _projection("$evaluation.", "$")},
-    ]
-    return [{"rank": rank, **row} for rank, row in enumerate(store.structures.aggregate(pipeline), 1)]
+    asked = {"requests.campaign_id": campaign_id, "reference_hash": reference_hash, "state": "ok"}
+    found = store.evaluations.find(asked, RESULT_FIELDS).sort("energy", 1).limit(n)
+    rows = [result_row(raw, request) for raw in found for request in raw["requests"]]
+    own = [row for row in rows if row["campaign_id"] == campaign_id]
+    own.sort(key=lambda row: (row["energy"], row["structure_id"]))
+    return [{"rank": rank, **row} for rank, row in enumerate(own, 1)]
 
 
-def query(
-    store: Store,
-    *,
-    formula: str | None = None,
-    elements: Iterable[str] | None = None,
-    campaign: str | None = None,
-    reference: str | None = None,
-    max_energy: float | None = None,
-    limit: int = 100,
-) -> list[Raw]:
-    """Evaluated structures of all campaigns, lowest energy per atom first.
-
-    Parameters
-    ----------
-    formula
-        Composition of the whole structure, in any order of elements.
-    elements
-        Elements that all have to be in it.
-    campaign
-        A campaign's name or id.
-    reference
-        An engine, an engine and its settings (gpaw-pbe), or the beginning of a reference hash.
-    max_energy
-        Highest energy, eV.
-    limit
-        Most rows to return.
-
-    Returns
-    -------
-    list of dict
-        The rows of `best`, with `campaign`: its name.
-
-    Raises
-    ------
-    InputError
-        Where the formula or an element cannot be read.
-    """
-    evaluated: Raw = {"state": "ok"}
-    if reference is not None:
-        evaluated["reference_hash"] = {"$in": _reference_hashes(store, reference)}
-    if max_energy is not None:
-        evaluated["energy"] = {"$lte": max_energy}
-    wanted: Raw = {}
-    if formula is not None:
-        wanted["structure.formula"] = hill_formula(formula)
-    symbols = [known_element(symbol.strip()) for symbol in elements or ()]
-    if symbols:
-        wanted["structure.elements"] = {"$all": symbols}
-    if campaign is not None:
-        named = store.campaigns.find({"$or": [{"name": campaign}, {"campaign_id": campaign}]})
-        wanted["structure.campaign_id"] = {"$in": [raw["campaign_id"] for raw in named]}
-    # There are far fewer evaluations than structures, and their index has the order that is wanted.
-    pipeline: list[Raw] = [
-        {"$match": evaluated},
-        {"$sort": {"energy_per_atom": 1, "structure_hash": 1}},
-        {
-            "$lookup": {
-                "from": "structures",
-                "localField": "structure_hash",
-                "foreignField": "structure_hash",
-                "as": "structure",
-            }
-        },
-        {"$unwind": "$structure"},
-        {"$match": wanted},
-        {"$limit": limit},
-        {
-            "$lookup": {
-                "from": "campaigns",
-                "localField": "structure.campaign_id",
-                "foreignField": "campaign_id",
-                "as": "campaign",
-            }
-        },
-        {"$project": _projection("$", "$structure.") | {"campaign": {"$first": "$campaign.name"}}},
-    ]
-    return [{"rank": rank, **row} for rank, row in enumerate(store.evaluations.aggregate(pipeline), 1)]
-
-
-def _reference_hashes(store: Store, reference: str) -> list[str]:
-    """Hashes of the reference levels of that name, or that begin so."""
-    engine, _, settings = reference.partition("-")
-    named: Raw = {"config.reference.engine": engine} | (
-        {"config.reference.settings": settings} if settings else {}
-    )
-    # "g" follows every hexadecimal digit.
-    prefix: Raw = {"reference_hash": {"$gte": reference, "$lt": f"{reference}g"}}
-    return [
-        *store.campaigns.distinct("reference_hash", named),
-        *store.evaluations.distinct("reference_hash", prefix),
-    ]
-
-
-def _projection(evaluation: str, structure: str) -> dict[str, Any]:
-    return {
-        "_id": 0,
-        **{name: f"{structure}{name}" for name in _FROM_STRUCTURE},
-        **{name: f"{evaluation}{name}" for name in _FROM_EVALUATION},
-    }
+def result_row(evaluation: Raw, request: Raw) -> Raw:
+    """What people are told of an evaluation that a campaign asked for; the keys of `best`, less rank."""
+    values = evaluation | request
+    return {name: values[name] for name in _ROW}
