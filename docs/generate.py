@@ -43,7 +43,18 @@ JSON_FIELDS = """
 | round | round that proposed it, from 0 |
 | evaluated_at | UTC |
 
-`query --format json` has the same, and `campaign` and `reference_hash`.
+`query --format json` and `--format csv` have the same (`energy` and what follows from it is null unless the
+evaluation is ok), and:
+
+| field | meaning |
+|---|---|
+| campaign, campaign_id, tags | the campaign's |
+| status | ok, failed or pending (selected, or being computed) |
+| reason | of a failure |
+| above_best | energy above the lowest of the same formula at the same reference level, eV |
+| model_energy | foundation + Δ at the proposal, eV |
+| chain | chain of the round |
+| foundation, reference, reference_hash | what the campaign uses |
 """
 
 CAMPAIGN_HEAD = """\
@@ -55,8 +66,8 @@ JSON schema, for editors that complete and check.
 Units: eV, Å, eV/Å; kT in eV.
 
 *Identity* keys decide the results (`system`, `foundation`, `delta`, `search`, `reference`, `share`, `seed`);
-changing one makes another campaign, which needs another name. `budget`, `resources` and `reference.limits`
-may be changed when a campaign is resumed.
+changing one makes another campaign, which needs another name. `budget`, `resources`, `tags` and
+`reference.limits` may be changed when a campaign is resumed.
 """
 
 

@@ -131,3 +131,12 @@ def test_limits_and_budget_are_no_part_of_the_identity(tmp_path):
 def test_chains_that_do_not_share_need_a_budget_each(tmp_path):
     text = message(tmp_path, GOOD.replace("evaluations: 200", "evaluations: 1") + "share: false\n")
     assert "every chain" in text
+
+
+def test_tags_are_words_and_no_part_of_the_identity(tmp_path):
+    plain = read_campaign(write(tmp_path, GOOD))
+    tagged = read_campaign(write(tmp_path, GOOD + "tags: [silver, paper-2]\n"))
+    assert tagged.tags == ("silver", "paper-2")
+    assert tagged.identity_hash() == plain.identity_hash()
+    assert "`tags" in message(tmp_path, GOOD + "tags: ['two words']\n")
+    assert "`tags" in message(tmp_path, GOOD + "tags: silver\n")

@@ -1,6 +1,6 @@
 """The configuration of a campaign, composed of the settings that each floor defines for itself."""
 
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
@@ -13,12 +13,16 @@ from godelta.settings import Settings, digest
 from godelta.systems.settings import ClusterSettings, SystemSettings
 
 IDENTITY_KEYS = ("system", "foundation", "delta", "search", "reference", "share", "seed")
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 
 class CampaignConfig(Settings):
     """One search for one system with one configuration."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    name: str = Field(pattern=NAME)
+    tags: tuple[Annotated[str, Field(pattern=NAME)], ...] = Field(
+        (), max_length=20, description="words to find the campaign by: `godelta query --tag`"
+    )
     system: SystemSettings
     foundation: FoundationSettings = CHGNetSettings()
     delta: DeltaSettings = DeltaSettings()
