@@ -1,5 +1,6 @@
 """How a campaign ends: finished with results, or failed with a reason that a person can mend."""
 
+import re
 from collections import Counter
 
 from godelta.store import evaluations, rounds
@@ -13,6 +14,12 @@ OF_THE_REFERENCE = frozenset(
 )
 PATIENCE = 3, 6  # rounds and evaluations that have to fail alike: a search learns to avoid failures in two
 MESSAGE_CHARACTERS = 300
+LINE_CHARACTERS = 100
+# Of the machines rather than of the campaign: over by itself, or mended without a word to it.
+INFRASTRUCTURE = re.compile(
+    r"pymongo\.errors\.|no MongoDB server answers|No space left on device|Disk quota exceeded|Read-only file system"
+    r"|Input/output error|Stale file handle|cannot be written|MemoryError|CUDA error|out of memory"
+)
 
 
 def end_state(store: Store, campaign: CampaignDocument) -> tuple[CampaignState, str | None]:
@@ -80,3 +87,14 @@ def _nothing_to_evaluate(closed: list[RoundDocument]) -> str:
         f"the search found no structure to evaluate in {len(closed)} rounds{why}\n"
         "  look at the foundation (`godelta check FILE`), and at the confinement"
     )
+
+
+def is_infrastructure(reason: str | None) -> bool:
+    """Whether a campaign failed of its machines: a full disk, a database that was away, too little memory."""
+    return reason is not None and INFRASTRUCTURE.search(reason) is not None
+
+
+def first_line(reason: str) -> str:
+    """The reason on one line, not too long for a table."""
+    line = reason.strip().partition("\n")[0]
+    return line if len(line) <= LINE_CHARACTERS else f"{line[: LINE_CHARACTERS - 3]}..."

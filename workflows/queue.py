@@ -102,12 +102,11 @@ def taken_jobs(launchpad: "LaunchPad", nodes: Collection[int]) -> list[TakenJob]
     return found
 
 
-def job_states(launchpad: "LaunchPad", nodes: Collection[int]) -> list[tuple[str, str, str]]:
-    """Name, state and category of each job of a workflow."""
-    cursor = launchpad.fireworks.find(
-        {"fw_id": {"$in": list(nodes)}}, {"name": 1, "state": 1, "spec._category": 1}
+def jobs_under_way(launchpad: "LaunchPad", campaign_id: str) -> int:
+    """How many jobs of a campaign workers have taken."""
+    return int(
+        launchpad.fireworks.count_documents({f"spec.{CAMPAIGN_FIELD}": campaign_id, "state": {"$in": TAKEN}})
     )
-    return [(raw["name"], raw["state"], raw["spec"].get("_category", "")) for raw in cursor]
 
 
 def locked_workflows(launchpad: "LaunchPad", campaign_id: str) -> list[dict[str, Any]]:
@@ -143,15 +142,24 @@ def unlock(launchpad: "LaunchPad", workflow: dict[str, Any]) -> bool:
 def uncovered(
     store: Store, launchpad: "LaunchPad", campaign_ids: Collection[str], batch_lives: BatchLives | None = None
 ) -> Counter[str]:
-    """Jobs of these campaigns that wait for a worker, by category, where no living worker takes it."""
+    """Jobs of these campaigns that wait for a worker, by category, where no living worker takes them."""
     query = {"state": "READY", f"spec.{CAMPAIGN_FIELD}": {"$in": list(campaign_ids)}}
     waiting = Counter(
-        raw["spec"].get("_category", "") for raw in launchpad.fireworks.find(query, {"spec._category": 1})
+        (raw["spec"][CAMPAIGN_FIELD], raw["spec"].get("_category", ""))
+        for raw in launchpad.fireworks.find(query, {"spec._category": 1, f"spec.{CAMPAIGN_FIELD}": 1})
     )
-    for worker in store.workers.find({}, {"name": 1, "generation": 1, "takes": 1}):
+    for worker in store.workers.find():
+        takes, keeps_to = worker.get("takes") or (), worker.get("campaign_id")
+        covered = [
+            (campaign_id, category)
+            for campaign_id, category in waiting
+            if keeps_to in (None, campaign_id) and (not takes or category in (*takes, LIGHT))
+        ]
         name = f"{worker['name']}#{worker.get('generation', 0)}"
-        takes = [*worker["takes"], LIGHT] if worker.get("takes") else list(waiting)
-        if any(category in waiting for category in takes) and not workers.is_gone(store, name, batch_lives):
-            for category in takes:
-                waiting.pop(category, None)
-    return waiting
+        if covered and not workers.is_gone(store, name, batch_lives):
+            for key in covered:
+                del waiting[key]
+    left: Counter[str] = Counter()
+    for (_, category), count in waiting.items():
+        left[category] += count
+    return left
