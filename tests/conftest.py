@@ -36,10 +36,20 @@ def _can_mount() -> bool:
         return True
 
 
+def _has_slurm() -> bool:
+    """Whether a cluster of one's own can be brought up: its daemons run as several users."""
+    import shutil
+
+    path = f"{os.environ['PATH']}:/usr/sbin"
+    daemons = "munged slurmctld slurmd slurmdbd mariadbd mariadb-install-db setpriv"
+    return os.geteuid() == 0 and all(shutil.which(daemon, path=path) for daemon in daemons.split())
+
+
 OPTIONAL: dict[str, Callable[[], bool]] = {
     "chgnet": lambda: find_spec("chgnet") is not None,
     "gpaw": lambda: find_spec("gpaw") is not None,
     "mongod": _has_mongod,
+    "slurm": _has_slurm,
     "tmpfs": _can_mount,
     "tblite": lambda: find_spec("tblite") is not None,
 }
@@ -162,6 +172,7 @@ def workspace(tmp_path: Path, mongod_uri: str) -> Iterator[Workspace]:
     folder = tmp_path / "workspace"
     folder.mkdir()
     (folder / "godelta.yaml").write_text(f"database: {{uri: '{mongod_uri}', name: {name}}}\n")
+    (folder / "godelta.yaml").chmod(0o600)
     made = Workspace(folder)
     made.prepare()
     yield made

@@ -1,8 +1,10 @@
 """Errors that a user can mend: what is wrong, where, and how to put it right."""
 
+from godelta.redaction import redact
+
 
 class GodeltaError(Exception):
-    """An error with a message meant for a person.
+    """An error with a message meant for a person; passwords are struck out of it.
 
     Parameters
     ----------
@@ -17,10 +19,10 @@ class GodeltaError(Exception):
     exit_code = 1
 
     def __init__(self, what: str, *, where: str | None = None, mend: str | None = None) -> None:
-        self.what = what
-        self.where = where
-        self.mend = mend
-        super().__init__(what, where, mend)
+        self.what = redact(what)
+        self.where = None if where is None else redact(where)
+        self.mend = None if mend is None else redact(mend)
+        super().__init__(self.what, self.where, self.mend)
 
     def __str__(self) -> str:
         text = f"{self.where}: {self.what}" if self.where else self.what

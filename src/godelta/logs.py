@@ -25,6 +25,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from godelta.redaction import redact
+
 FILE_BYTES = 2_000_000
 FOLDER_BYTES = 50_000_000
 FOLDER_FILES = 500
@@ -96,8 +98,8 @@ class Line:
             host=socket.gethostname(),
             pid=os.getpid(),
             logger=record.name,
-            message=record.getMessage(),
-            traceback=trace,
+            message=redact(record.getMessage()),
+            traceback=trace and redact(trace),
             event=getattr(record, "event", None),
         )
 

@@ -25,6 +25,7 @@ def on_disk(tmpfs, mongod_uri):
     folder = tmpfs.folder / "workspace"
     folder.mkdir()
     (folder / "godelta.yaml").write_text(f"database: {{uri: '{mongod_uri}', name: test_small}}\n")
+    (folder / "godelta.yaml").chmod(0o600)
     return folder
 
 

@@ -85,6 +85,7 @@ def test_a_backup_into_another_database_and_workspace(
     copy = tmp_path / "copy"
     copy.mkdir()
     (copy / "godelta.yaml").write_text(f"database: {{uri: '{mongod_uri}', name: {name}}}\n")
+    (copy / "godelta.yaml").chmod(0o600)
     try:
         mine = inside("best", finished, "-w", workspace.folder, "--format", "json")
         assert inside("best", finished, "-w", copy, "--format", "json").json() == mine.json() != []

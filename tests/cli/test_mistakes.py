@@ -130,6 +130,7 @@ def test_settings_of_the_workspace(inside, tmp_path, write_campaign, text, parts
 
 def test_settings_never_show_the_password(inside, tmp_path):
     (tmp_path / "godelta.yaml").write_text("database: {uri: 'mongodb://me:secret@[x/'}\n")
+    (tmp_path / "godelta.yaml").chmod(0o600)
     answer = inside("status", "-w", tmp_path)
     assert answer.code in (1, 2)
     assert "secret" not in answer.err + answer.out

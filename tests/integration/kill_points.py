@@ -78,6 +78,7 @@ def make_workspace(folder: Path, uri: str, n: int) -> Workspace:
     home.mkdir(exist_ok=True)
     name = f"test_kill_{os.getpid()}_{n}"
     (home / "godelta.yaml").write_text(f"database: {{uri: '{uri}', name: {name}}}\n")
+    (home / "godelta.yaml").chmod(0o600)
     workspace = Workspace(home)
     workspace.prepare()
     return workspace

@@ -43,6 +43,7 @@ def test_settings(tmp_path):
     file.write_text("# nothing but comments\n")
     assert workspace.settings().database.name == "godelta"
     file.write_text("database: {uri: 'mongodb://u:secret@h/', name: mine}\n")
+    file.chmod(0o600)
     assert workspace.database_uri(start=False) == ("mongodb://u:secret@h/", "mine")
     assert "secret" not in repr(workspace.settings())
 

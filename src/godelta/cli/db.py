@@ -61,7 +61,7 @@ def write_backup(target: Path | None, folder: Path | None) -> int:
     with _interruptible("nothing was written") as interrupted:
         store = workspace.connect(start=True)
         with _bar("Backing up") as report:
-            manifest = backup(store, path, report=report, own_server=settings.uri is None)
+            manifest = backup(store, path, report=report, own_server=settings.is_private)
         store.close()
         _tell(f"Wrote {path}", manifest)
     return 130 if interrupted else 0
@@ -74,7 +74,7 @@ def read_backup(source: Path, folder: Path | None, *, force: bool, name: str | N
     wanted = _name(name) if name else own.name
     with _interruptible("the same command, with --force, does it again") as interrupted:
         uri, _ = workspace.database_uri(start=True)
-        if force and own.uri is None:
+        if force and own.is_private:
             _nobody_else(workspace)
         store = connect(uri, wanted, half_restored=True)
         with _bar("Restoring") as report:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from godelta.arrays import FloatArray
 from godelta.errors import GodeltaError
+from godelta.redaction import redact
 from godelta.reference.checks import Finding, Reason, check_after, check_before
 from godelta.reference.child import JOB, RESULT, task_digest
 from godelta.reference.engine import Task
@@ -185,7 +186,8 @@ def _outcome(
 ) -> Outcome:
     tried = tuple(result.tried)
     if result.status == "failed":
-        return Outcome("failed", None, None, result.reason, result.message, log_tail, tried, cost, adopted)
+        message = redact(result.message)
+        return Outcome("failed", None, None, result.reason, message, log_tail, tried, cost, adopted)
     try:
         energy = float("nan") if result.energy is None else result.energy
         forces = np.array(result.forces, dtype=np.float64)
@@ -208,5 +210,5 @@ def _log_tail(scratch: Path) -> str:
             stream.seek(max(0, path.stat().st_size - LOG_TAIL))
             text = stream.read().decode(errors="replace").strip()
         if text:
-            return text
+            return redact(text)
     return ""

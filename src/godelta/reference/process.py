@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 
+from godelta.redaction import is_secret
 from godelta.reference.checks import Finding, Reason
 from godelta.reference.child import RANK_VARIABLES
 from godelta.reference.guard import GRACE, LOG
@@ -91,7 +92,12 @@ def run_guarded(
 
 
 def _start(scratch: Path, limits: Limits) -> "subprocess.Popen[bytes]":
-    environment = {name: value for name, value in os.environ.items() if name not in RANK_VARIABLES}
+    # An engine and what it starts have no business with the database.
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in RANK_VARIABLES and not is_secret(value)
+    }
     environment |= dict.fromkeys(THREAD_VARIABLES, str(limits.threads))
     if "PYTHONPATH" in environment:  # relative entries would mean other directories in scratch
         entries = environment["PYTHONPATH"].split(os.pathsep)

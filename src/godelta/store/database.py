@@ -18,9 +18,9 @@ from pymongo.errors import (
     OperationFailure,
     ServerSelectionTimeoutError,
 )
-from pymongo.uri_parser import parse_uri
 
-from godelta.errors import GodeltaError, InputError
+from godelta.errors import GodeltaError
+from godelta.store.credentials import address_of, refused, silent, unusable
 from godelta.store.documents import SCHEMA_VERSION
 
 Raw = dict[str, Any]
@@ -171,8 +171,8 @@ def connect(
         Where the server does not answer or refuses the password, a newer godelta wrote the data, or a
         restore was interrupted.
     """
+    address = address_of(uri)
     try:
-        address = ", ".join(f"{host}:{port}" for host, port in parse_uri(uri)["nodelist"])
         client: MongoClient[Raw] = MongoClient(
             uri,
             tz_aware=True,
@@ -182,11 +182,9 @@ def connect(
             serverSelectionTimeoutMS=timeout_ms,
             appname="godelta",
         )
-    except (InvalidURI, ConfigurationError, ValueError) as error:
+    except (InvalidURI, ConfigurationError, ValueError, OSError) as error:
         # Not chained into the message: the URI may hold a password.
-        raise InputError(
-            f"the database's URI cannot be used: {error}", mend="mongodb://user:password@host:port/"
-        ) from None
+        raise unusable(uri, error) from None
     database = client[name]
     try:
         _check_usable(database, half_restored)
@@ -195,18 +193,10 @@ def connect(
         raise
     except ServerSelectionTimeoutError as error:
         client.close()
-        raise GodeltaError(
-            f"no MongoDB server answers within {timeout_ms / 1000:g} s",
-            where=address,
-            mend="is it running and reachable from this host? private database: godelta db start",
-        ) from error
+        raise silent(error, address, timeout_ms / 1000) from error
     except OperationFailure as error:
         client.close()
-        raise GodeltaError(
-            f"the MongoDB server refuses the connection: {(error.details or {}).get('errmsg', error)}",
-            where=address,
-            mend="check user, password and authSource of the database's URI",
-        ) from error
+        raise refused(error, address) from error
     return Store(
         db=database,
         campaigns=database["campaigns"],

@@ -32,7 +32,7 @@ class ServerWatch:
 
     def __enter__(self) -> Self:
         """Begin to watch."""
-        if self.workspace.settings().database.uri is None:
+        if self.workspace.settings().database.is_private:
             self._thread = threading.Thread(target=logs.carried(self._run), name="server watch", daemon=True)
             self._thread.start()
         return self

@@ -4,10 +4,12 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, ValidationError
 
 from godelta.errors import GodeltaError, InputError
+from godelta.redaction import remember_uri
 from godelta.settings import Settings
+from godelta.store.credentials import UriSource, read_uri
 from godelta.store.database import Store, connect
 from godelta.store.mongod import IDLE_MINUTES, PrivateMongod
 from godelta.yaml_file import read_yaml
@@ -16,10 +18,9 @@ SETTINGS_FILE = "godelta.yaml"
 STATE_FOLDER = ".godelta"
 
 
-class DatabaseSettings(Settings):
+class DatabaseSettings(UriSource):
     """Where campaigns are kept: a private mongod in the workspace, or a server of your own."""
 
-    uri: SecretStr | None = Field(None, description="mongodb:// URI; none means the private server")
     name: str = Field("godelta", pattern=r"^[A-Za-z0-9_-]{1,60}$")
     idle_minutes: float | None = Field(
         IDLE_MINUTES,
@@ -124,7 +125,7 @@ class Workspace:
                 f"`{'.'.join(map(str, item['loc'])) or 'the file'}`: {item['msg']}" for item in error.errors()
             )
             raise InputError(
-                problems, where=str(path), mend="it holds `database: {uri: ..., name: ...}`, or nothing"
+                problems, where=str(path), mend="it holds `database: {uri_file: ..., name: ...}`, or nothing"
             ) from None
 
     def server(self) -> PrivateMongod:
@@ -142,17 +143,21 @@ class Workspace:
 
         Raises
         ------
+        InputError
+            The URI of the user's own server cannot be had, or others may read it.
         GodeltaError
             The private server is not running (and was not to be started), or cannot start, or the
             workspace cannot be written.
         """
         database = self.settings().database
-        if database.uri is not None:
-            return database.uri.get_secret_value(), database.name
+        if not database.is_private:
+            return read_uri(database, self.folder / SETTINGS_FILE), database.name
         if start:
             self.prepare()
         server = self.server()
-        return (server.start() if start else server.uri()), database.name
+        uri = server.start() if start else server.uri()
+        remember_uri(uri)
+        return uri, database.name
 
     def connect(self, *, start: bool = False) -> Store:
         """Open the database and make its indexes."""
