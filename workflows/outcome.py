@@ -17,8 +17,9 @@ MESSAGE_CHARACTERS = 300
 LINE_CHARACTERS = 100
 # Of the machines rather than of the campaign: over by itself, or mended without a word to it.
 INFRASTRUCTURE = re.compile(
-    r"pymongo\.errors\.|no MongoDB server answers|No space left on device|Disk quota exceeded|Read-only file system"
-    r"|Input/output error|Stale file handle|cannot be written|MemoryError|CUDA error|out of memory"
+    r"pymongo\.errors\.|no MongoDB server answers|No space left on device|Disk quota exceeded"
+    r"|Read-only file system|Input/output error|Stale file handle|cannot be written"
+    r"|MemoryError|CUDA error|out of memory"
 )
 
 

@@ -137,6 +137,65 @@ def submit(
 
 
 @app.command()
+def restart(
+    campaigns: Annotated[
+        list[str] | None,
+        typer.Argument(help="Names, or files with changed settings [default: all that run or failed]"),
+    ] = None,
+    retry: Annotated[
+        list[str] | None,
+        typer.Option(help="Reason of failed evaluations to try again, repeatable; all, none [default: lost]"),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask, as from cron")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what is wrong")] = False,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Find what keeps campaigns from going on, and mend it. Safe at any time. Exit code 3: not mended."""
+    from godelta.cli.restart import Answers, restart_campaigns
+
+    answers = Answers(tuple(retry or ()), yes, dry_run)
+    raise typer.Exit(restart_campaigns(campaigns or [], workspace, answers))
+
+
+@app.command()
+def pause(
+    campaigns: Annotated[list[str] | None, typer.Argument(help="Names")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All that are running")] = False,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Have no new job of campaigns taken; jobs under way finish."""
+    from godelta.cli.pausing import pause_campaigns
+
+    raise typer.Exit(pause_campaigns(campaigns or [], workspace, every=every))
+
+
+@app.command()
+def resume(
+    campaigns: Annotated[list[str] | None, typer.Argument(help="Names")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All that are paused")] = False,
+    reopen: Annotated[bool, typer.Option("--reopen", help="Cancelled ones as well")] = False,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Have paused campaigns go on."""
+    from godelta.cli.pausing import resume_campaigns
+
+    raise typer.Exit(resume_campaigns(campaigns or [], workspace, every=every, reopen=reopen))
+
+
+@app.command()
+def cancel(
+    campaigns: Annotated[list[str] | None, typer.Argument(help="Names")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All that are not finished")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask")] = False,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Give campaigns up: nothing of them is left in the queue; what has been evaluated stays."""
+    from godelta.cli.pausing import cancel_campaigns
+
+    raise typer.Exit(cancel_campaigns(campaigns or [], workspace, every=every, yes=yes))
+
+
+@app.command()
 def status(
     campaign: Annotated[str | None, typer.Argument(help="Name of a campaign [default: all]")] = None,
     workspace: WorkspaceOption = None,
@@ -311,7 +370,9 @@ def db_restore(
 def main() -> None:
     """Entry point: errors that a user can mend are messages, not tracebacks."""
     from godelta.errors import GodeltaError
+    from godelta.redaction import show_without_passwords
 
+    show_without_passwords()
     try:
         app()
     except GodeltaError as error:
@@ -332,8 +393,10 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> None:
+    from godelta.redaction import redact
+
     typer.secho("error: ", fg=typer.colors.RED, bold=True, nl=False, err=True)
-    typer.echo(message, err=True)
+    typer.echo(redact(message), err=True)
     raise SystemExit(code)
 
 

@@ -49,7 +49,7 @@ def create_campaign(  # noqa: PLR0913 - the parts of one document
     Raises
     ------
     InputError
-        Where the name belongs to a campaign with another identity.
+        Where the name belongs to a campaign with another identity, or to one that was cancelled.
     """
     if not store.campaigns.count_documents({"name": name}, limit=1):
         now = store.now()
@@ -71,8 +71,9 @@ def create_campaign(  # noqa: PLR0913 - the parts of one document
         except DuplicateKeyError:
             # Another process created it a moment ago.
             delete_blob(store, document.problem)
+    same = {"name": name, "identity_hash": identity_hash, "reference_hash": reference_hash}
     raw = store.campaigns.find_one_and_update(
-        {"name": name, "identity_hash": identity_hash, "reference_hash": reference_hash},
+        same | {"state": {"$ne": "cancelled"}},
         {"$set": {"config": dict(config)}, "$currentDate": {"updated_at": True}},
         return_document=ReturnDocument.AFTER,
     )
@@ -80,7 +81,14 @@ def create_campaign(  # noqa: PLR0913 - the parts of one document
         found = CampaignDocument.from_mongo(raw)
         whole = read_blob(store, found.problem) is not None
         return found if whole else _restore_problem(store, found, problem)
-    raise _identity_error(get_campaign(store, name), identity, reference_hash)
+    found = get_campaign(store, name)
+    if found.state == "cancelled":
+        raise InputError(
+            f"the campaign {name!r} was cancelled",
+            where=name,
+            mend=f"`godelta resume --reopen {name}` takes it up again; or give the new campaign another name",
+        )
+    raise _identity_error(found, identity, reference_hash)
 
 
 def _restore_problem(store: Store, campaign: CampaignDocument, problem: bytes) -> CampaignDocument:
