@@ -11,6 +11,7 @@ from fireworks.core.firework import Launch, Workflow
 from maggma.stores import MongoStore
 from pymongo.database import Database
 
+from godelta.redaction import redact_all
 from godelta.workflows.trust import UntrustedError, check_job, check_output
 
 REFUSED = "refused"  # field of a Firework that was set aside, with the reason
@@ -27,6 +28,19 @@ class CheckedOutputs(MongoStore):  # type: ignore[misc]
         for raw in super().query(*args, **kwargs):
             check_output(raw)
             yield raw
+
+
+def check_outputs() -> None:
+    """Let the outputs that jobflow reads in this process be looked at.
+
+    The file that jobflow reads on import names an ordinary store: every program that inherits it in its
+    environment, FireWorks' own commands among them, has to know the name.
+    """
+    from jobflow import SETTINGS
+
+    plain = SETTINGS.JOB_STORE.docs_store
+    if isinstance(plain, MongoStore) and not isinstance(plain, CheckedOutputs):
+        SETTINGS.JOB_STORE.docs_store = CheckedOutputs.from_dict(plain.as_dict())
 
 
 class CheckedLaunchPad(LaunchPad):  # type: ignore[misc]
@@ -68,6 +82,13 @@ class CheckedLaunchPad(LaunchPad):  # type: ignore[misc]
             raise ValueError(f"no launch {launch_id}")
         self._check(raw, raw["fw_id"])
         return Launch.from_dict(raw)
+
+    def complete_launch(self, launch_id: int, action: Any = None, state: str = "COMPLETED") -> dict[str, Any]:
+        """Note a job's end; the traceback of a failed one goes into the database without passwords."""
+        if action is not None:
+            action.stored_data = redact_all(action.stored_data)
+        done: dict[str, Any] = super().complete_launch(launch_id, action, state)
+        return done
 
     def get_wf_by_fw_id_lzyfw(self, fw_id: int) -> Workflow:
         """A workflow whose jobs are read, and looked at, when they are needed."""

@@ -4,8 +4,8 @@ import contextlib
 import json
 import logging
 import os
+import socket
 from functools import lru_cache
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,7 @@ def configure_engines(workspace: Workspace, *, start: bool = False) -> None:
     """
     uri, name = workspace.database_uri(start=start)
     folder = workspace.state / "fw_config"
-    folder.mkdir(parents=True, exist_ok=True)
+    _make_private(folder)
     launchpad = {
         "host": uri,
         "name": name,
@@ -45,7 +45,7 @@ def configure_engines(workspace: Workspace, *, start: bool = False) -> None:
     job_store = {
         "JOB_STORE": {
             "docs_store": {
-                "type": "CheckedOutputs",
+                "type": "MongoStore",
                 "host": uri,
                 "database": name,
                 "collection_name": OUTPUTS,
@@ -75,29 +75,46 @@ def configure_engines(workspace: Workspace, *, start: bool = False) -> None:
     os.environ["FW_CONFIG_FILE"] = str(folder / "FW_config.yaml")
     os.environ["JOBFLOW_CONFIG_FILE"] = str(folder / "jobflow.yaml")
     os.environ.setdefault("TQDM_DISABLE", "1")
-    # jobflow knows the stores of its configuration by name, of those classes that are there.
-    import_module("godelta.workflows.checked")
     # It sets the level of "jobflow" itself for every job, to say that one begins and ends.
     logging.getLogger("jobflow.core").setLevel(logging.WARNING)
 
 
-def _write_private(path: Path, text: str) -> None:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+def _make_private(folder: Path) -> None:
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def _write_private(path: Path, text: str) -> None:
+    # Workers of many hosts share the folder, and a process number is unique on one host only.
+    temporary = path.with_name(f"{path.name}.{socket.gethostname()}.{os.getpid()}")
+    try:
+        temporary.unlink(missing_ok=True)  # of a process that was killed
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as stream:
             stream.write(text)
         temporary.replace(path)
     except OSError as error:
-        raise GodeltaError(
-            f"the workspace cannot be written: {error.strerror}",
-            where=str(path),
-            mend="make room on this disk, and see that you may write there; or take another --workspace",
-        ) from error
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> GodeltaError:
+    return GodeltaError(
+        f"the workspace cannot be written: {error.strerror}",
+        where=str(path),
+        mend="make room on this disk, and see that you may write there; or take another --workspace",
+    )
 
 
 def open_launchpad(workspace: Workspace) -> "LaunchPad":
     """The workspace's LaunchPad, set up where it is new; never reset."""
+    from godelta.workflows.checked import check_outputs
+
+    check_outputs()
     launchpad = _connect(*workspace.database_uri(start=False))
     set_up(launchpad)
     return launchpad
