@@ -96,15 +96,24 @@ def submit(script: Path) -> str:
     return answer.stdout.strip().split(";")[0]
 
 
-def queue(name_start: str = "") -> list[BatchJob]:
+def queue(name_start: str = "", *, timeout_s: float = TIMEOUT_S) -> list[BatchJob]:
     """List this user's jobs in the queue whose names begin so.
+
+    Parameters
+    ----------
+    name_start
+        The beginning of the names.
+    timeout_s
+        How long to wait for SLURM, s.
 
     Raises
     ------
     GodeltaError
         SLURM does not answer.
     """
-    text = _ask(["squeue", "--noheader", "--user", getpass.getuser(), "--format", "%i|%j|%T|%P|%L|%R"])
+    columns = "%i|%j|%T|%P|%L|%R"
+    command = ["squeue", "--noheader", "--user", getpass.getuser(), "--format", columns]
+    text = _ask(command, timeout_s)
     jobs = []
     for line in text.splitlines():
         job_id, name, state, partition, left, reason = line.strip().split("|", 5)
@@ -190,8 +199,8 @@ def rehearse(script: str) -> str:
     return "" if answer.returncode == 0 else _complaint(answer)
 
 
-def _ask(command: list[str]) -> str:
-    answer = _call(command)
+def _ask(command: list[str], timeout_s: float = TIMEOUT_S) -> str:
+    answer = _call(command, timeout_s=timeout_s)
     if answer.returncode != 0:
         raise GodeltaError(
             f"SLURM does not answer: {_complaint(answer)}",
@@ -201,10 +210,12 @@ def _ask(command: list[str]) -> str:
     return answer.stdout
 
 
-def _call(command: list[str], text: str | None = None) -> "subprocess.CompletedProcess[str]":
+def _call(
+    command: list[str], text: str | None = None, *, timeout_s: float = TIMEOUT_S
+) -> "subprocess.CompletedProcess[str]":
     try:
         return subprocess.run(
-            command, input=text, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+            command, input=text, capture_output=True, text=True, timeout=timeout_s, check=False
         )
     except FileNotFoundError:
         raise GodeltaError(
@@ -213,7 +224,7 @@ def _call(command: list[str], text: str | None = None) -> "subprocess.CompletedP
         ) from None
     except subprocess.TimeoutExpired:
         raise GodeltaError(
-            f"SLURM has not answered for {TIMEOUT_S:.0f} s",
+            f"SLURM has not answered for {timeout_s:.0f} s",
             where=command[0],
             mend="try again when `sinfo` answers",
         ) from None
