@@ -15,6 +15,7 @@ from pymongo.errors import DuplicateKeyError
 
 from godelta.arrays import FloatArray
 from godelta.errors import GodeltaError
+from godelta.store import summaries
 from godelta.store.database import Raw, Store, Superseded
 from godelta.store.documents import (
     EvaluationDocument,
@@ -253,6 +254,7 @@ def reopen_failed(store: Store, structure_hashes: Iterable[str], reference_hash:
         },
         {"$set": {"state": "pending", "lost": 0, "reason": None, "message": None, "evaluated_at": None}},
     )
+    summaries.forget(store)
     return result.modified_count
 
 
