@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from godelta.campaign import CampaignConfig
-from godelta.store import campaigns, evaluations, retries, rounds, structures, workers
+from godelta.store import campaigns, evaluations, rounds, structures, workers
 from godelta.store.documents import RoundKey
 from godelta.store.workers import WorkerName
 from godelta.workflows import health, queue
@@ -317,11 +317,3 @@ def test_a_result_that_was_stored_and_not_paid(
     assert campaigns.get_campaign(opened, campaign_id).spent == 2
     finish(opened, campaign_id, take_jobs)
     as_undisturbed(campaign_id)
-
-
-def test_how_often_an_evaluation_has_ended():
-    attempts = [{"outcome": outcome} for outcome in ("lost", "failed", "lost", "lost", "lost", "failed")]
-    assert retries._endings(attempts) == 3
-    assert retries._endings(attempts[:5]) == 2
-    assert retries._endings(attempts[:4]) == 1
-    assert retries._endings([]) == 0
