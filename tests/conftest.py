@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import subprocess
 import tempfile
 import uuid
@@ -19,8 +20,6 @@ from godelta.store.workspace import Workspace
 
 
 def _has_mongod() -> bool:
-    import shutil
-
     return shutil.which("mongod") is not None or find_spec("fiftyone") is not None
 
 
@@ -38,8 +37,6 @@ def _can_mount() -> bool:
 
 def _has_slurm() -> bool:
     """Whether a cluster of one's own can be brought up: its daemons run as several users."""
-    import shutil
-
     path = f"{os.environ['PATH']}:/usr/sbin"
     daemons = "munged slurmctld slurmd slurmdbd mariadbd mariadb-install-db setpriv"
     return os.geteuid() == 0 and all(shutil.which(daemon, path=path) for daemon in daemons.split())
@@ -49,6 +46,7 @@ OPTIONAL: dict[str, Callable[[], bool]] = {
     "chgnet": lambda: find_spec("chgnet") is not None,
     "gpaw": lambda: find_spec("gpaw") is not None,
     "mongod": _has_mongod,
+    "openssl": lambda: shutil.which("openssl") is not None,
     "slurm": _has_slurm,
     "tmpfs": _can_mount,
     "tblite": lambda: find_spec("tblite") is not None,

@@ -9,12 +9,10 @@ from typing import Any
 from fireworks import LaunchPad
 from fireworks.core.firework import Launch, Workflow
 from maggma.stores import MongoStore
-from pymongo.database import Database
 
 from godelta.redaction import redact_all
-from godelta.workflows.trust import UntrustedError, check_job, check_output
+from godelta.workflows.trust import REFUSED, UntrustedError, check_job, check_output
 
-REFUSED = "refused"  # field of a Firework that was set aside, with the reason
 TRIES = 20  # jobs to set aside in one workflow before its refresh is given up
 
 log = logging.getLogger(__name__)
@@ -30,17 +28,18 @@ class CheckedOutputs(MongoStore):  # type: ignore[misc]
             yield raw
 
 
-def check_outputs() -> None:
-    """Let the outputs that jobflow reads in this process be looked at.
+def check_outputs(uri: str, name: str, collection: str) -> None:
+    """Let this process's jobs keep their outputs there, and look at those that they read.
 
     The file that jobflow reads on import names an ordinary store: every program that inherits it in its
     environment, FireWorks' own commands among them, has to know the name.
     """
-    from jobflow import SETTINGS
+    from jobflow import SETTINGS, JobStore
 
-    plain = SETTINGS.JOB_STORE.docs_store
-    if isinstance(plain, MongoStore) and not isinstance(plain, CheckedOutputs):
-        SETTINGS.JOB_STORE.docs_store = CheckedOutputs.from_dict(plain.as_dict())
+    now = SETTINGS.JOB_STORE.docs_store
+    if isinstance(now, CheckedOutputs) and (now.host, now.database) == (uri, name):
+        return
+    SETTINGS.JOB_STORE = JobStore(CheckedOutputs(host=uri, database=name, collection_name=collection))
 
 
 class CheckedLaunchPad(LaunchPad):  # type: ignore[misc]
@@ -150,9 +149,3 @@ class _Checked:
         for raw in self._collection.find(*args, **kwargs):
             self._check(raw)
             yield raw
-
-
-def refused_jobs(database: Database[dict[str, Any]]) -> list[tuple[int, str, str]]:
-    """The jobs that were set aside: number, name and reason."""
-    found = database["fireworks"].find({REFUSED: {"$exists": True}}, {"fw_id": 1, "name": 1, REFUSED: 1})
-    return [(raw["fw_id"], str(raw.get("name", "")), raw[REFUSED]) for raw in found.sort("fw_id")]

@@ -114,8 +114,9 @@ def open_launchpad(workspace: Workspace) -> "LaunchPad":
     """The workspace's LaunchPad, set up where it is new; never reset."""
     from godelta.workflows.checked import check_outputs
 
-    check_outputs()
-    launchpad = _connect(*workspace.database_uri(start=False))
+    uri, name = workspace.database_uri(start=False)
+    check_outputs(uri, name, OUTPUTS)
+    launchpad = _connect(uri, name)
     set_up(launchpad)
     return launchpad
 

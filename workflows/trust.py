@@ -10,6 +10,9 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
+from pymongo.database import Database
+
+REFUSED = "refused"  # field of a Firework that was set aside, with the reason
 # Where jobs are defined; helpers elsewhere in godelta are nothing that a document may call.
 HOMES = ("godelta.makers.", "godelta.workflows.")
 TASK = "{{jobflow.managers.fireworks.JobFiretask}}"
@@ -137,3 +140,9 @@ def _named(part: Mapping[str, Any]) -> str:
     if "_fw_name" in part:
         return repr(part["_fw_name"])
     return repr(f"{part.get('@module')}.{part.get('@class', part.get('@callable'))}")
+
+
+def refused_jobs(database: Database[dict[str, Any]]) -> list[tuple[int, str, str]]:
+    """The jobs that were set aside: number, name and reason."""
+    found = database["fireworks"].find({REFUSED: {"$exists": True}}, {"fw_id": 1, "name": 1, REFUSED: 1})
+    return [(raw["fw_id"], str(raw.get("name", "")), raw[REFUSED]) for raw in found.sort("fw_id")]

@@ -5,7 +5,11 @@ stands alone.
 """
 
 import re
+import sys
+import threading
+import traceback
 from collections.abc import Mapping
+from types import TracebackType
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
@@ -44,6 +48,23 @@ def redact_all(value: Any) -> Any:
 def is_secret(value: str) -> bool:
     """Whether a value, as of an environment variable, is a URI with a password, or a password met before."""
     return bool(_URI.search(value) or _OPTION.search(value)) or value.strip() in _known
+
+
+def show_without_passwords() -> None:
+    """Have Python redact the tracebacks of errors that nobody caught, in every thread."""
+    if sys.excepthook is sys.__excepthook__:  # else somebody has plans of their own, as pytest has
+        sys.excepthook = _show
+    if threading.excepthook is threading.__excepthook__:
+        threading.excepthook = _show_of_thread
+
+
+def _show_of_thread(raised: threading.ExceptHookArgs) -> None:
+    if raised.exc_type is not SystemExit:
+        _show(raised.exc_type, raised.exc_value, raised.exc_traceback)
+
+
+def _show(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None, /) -> None:
+    sys.stderr.write(redact("".join(traceback.format_exception(kind, error, trace))))
 
 
 def remember_password(password: str) -> None:

@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from godelta.store import campaigns
-from godelta.workflows.checked import refused_jobs
 from godelta.workflows.planner import advance
-from godelta.workflows.trust import SPEC_KEYS, UntrustedError, check_job, check_output
+from godelta.workflows.trust import SPEC_KEYS, UntrustedError, check_job, check_output, refused_jobs
 
 SCRIPT = "{{fireworks.user_objects.firetasks.script_task.ScriptTask}}"
 PYTHON = "{{fireworks.user_objects.firetasks.script_task.PyTask}}"
@@ -121,10 +120,11 @@ def test_foreign_documents_are_refused(round_jobs, trace, name):
     assert not trace.exists()
 
 
-def test_fireworks_alone_would_have_run_them(round_jobs, launchpad, trace):
+def test_fireworks_alone_would_have_run_them(round_jobs, launchpad, trace, tmp_path, monkeypatch):
     from fireworks import FWorker, LaunchPad
     from fireworks.core.rocket_launcher import launch_rocket
 
+    monkeypatch.chdir(tmp_path)
     poisoned(launchpad, round_jobs[1]["search"]["fw_id"], touching(trace)["os.system as the job"])
     launch_rocket(LaunchPad(**launchpad.to_dict()), FWorker(name="plain"))
     assert trace.exists()

@@ -124,23 +124,11 @@ def _from_file(path: Path) -> str:
         raise InputError(
             f"the file with the database's URI cannot be read: {error.strerror}", where=str(path), mend=make
         ) from None
-    with os.fdopen(descriptor, "rb") as stream:
-        state = os.fstat(descriptor)
-        if not stat.S_ISREG(state.st_mode):
-            raise InputError("the database's URI has to stand in a file", where=str(path), mend=make)
-        if state.st_uid != os.geteuid():
-            raise InputError(
-                f"the file with the database's URI belongs to another user (number {state.st_uid})",
-                where=str(path),
-                mend="use a file of your own: whoever owns it could send you to another server",
-            )
-        if state.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise InputError(
-                f"others may read the file with the database's URI (mode {stat.S_IMODE(state.st_mode):04o})",
-                where=str(path),
-                mend=f"chmod 600 {path}",
-            )
-        content = stream.read(MAX_BYTES)
+    try:
+        _refuse_shared(os.fstat(descriptor), path, make)
+        content = os.read(descriptor, MAX_BYTES)
+    finally:
+        os.close(descriptor)
     lines = content.decode(errors="replace").split()
     if len(lines) != 1:
         raise InputError(
@@ -149,6 +137,23 @@ def _from_file(path: Path) -> str:
             mend=make,
         )
     return lines[0]
+
+
+def _refuse_shared(state: os.stat_result, path: Path, make: str) -> None:
+    if not stat.S_ISREG(state.st_mode):
+        raise InputError("the database's URI has to stand in a file", where=str(path), mend=make)
+    if state.st_uid != os.geteuid():
+        raise InputError(
+            f"the file with the database's URI belongs to another user (number {state.st_uid})",
+            where=str(path),
+            mend="use a file of your own: whoever owns it could send you to another server",
+        )
+    if state.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise InputError(
+            f"others may read the file with the database's URI (mode {stat.S_IMODE(state.st_mode):04o})",
+            where=str(path),
+            mend=f"chmod 600 {path}",
+        )
 
 
 def _with_tls(uri: str, tls: TlsSettings, settings_file: Path) -> str:
