@@ -8,7 +8,7 @@ from godelta.store.database import Store, Superseded
 from godelta.store.documents import CampaignDocument, CampaignState, RoundDocument
 from godelta.store.workers import BatchLives
 from godelta.workflows.launchpad import ROUND_METADATA
-from godelta.workflows.planner import advance
+from godelta.workflows.planner import OFF_THE_QUEUE, advance
 from godelta.workflows.queue import archive, jobs_under_way, take_off
 from godelta.workflows.round import workflow_mark
 
@@ -37,9 +37,10 @@ def pause(store: Store, launchpad: "LaunchPad", name_or_id: str) -> Changed:
     campaign = campaigns.get_campaign(store, name_or_id)
     changed = campaigns.set_state(store, campaign.campaign_id, "running", "paused")
     state = campaigns.get_campaign(store, campaign.campaign_id).state
+    if state in OFF_THE_QUEUE:  # where it was so before, perhaps not to the end
+        take_off(launchpad, campaign.campaign_id)
     if state != "paused":
         return Changed(_left_alone(campaign, state), done=False)
-    take_off(launchpad, campaign.campaign_id)  # once more where it was paused before: perhaps not to the end
     under_way = jobs_under_way(launchpad, campaign.campaign_id)
     going = f"; jobs under way: {under_way}, they finish" if under_way else ""
     word = "is paused" if changed else "is paused already"
@@ -70,6 +71,8 @@ def resume(
     expected: tuple[CampaignState, ...] = ("paused", "cancelled") if reopen else ("paused",)
     changed = campaigns.set_state(store, campaign.campaign_id, expected, "running")
     state = campaigns.get_campaign(store, campaign.campaign_id).state
+    if state in OFF_THE_QUEUE:
+        take_off(launchpad, campaign.campaign_id)
     if state != "running":
         return Changed(_left_alone(campaign, state), done=False)
     advance(store, launchpad, campaign.campaign_id, batch_lives)
