@@ -34,6 +34,7 @@ _OF_STRUCTURE = (
     "structure_id", "structure_hash", "campaign_id", "formula", "foundation_energy", "model_energy",
     "uncertainty", "chain", "round",
 )  # fmt: skip
+_LEVELS = "formula_1_reference_hash_1_state_1_energy_per_atom_1"  # name of an index
 _CHUNK = 1000  # ids in one question to the server
 
 
@@ -265,19 +266,37 @@ def _narrows(query: Query) -> bool:
 def _near_the_best(store: Store, query: Query, wanted: Raw) -> list[Raw]:
     """One filter for each formula and level: energies per atom close enough to its lowest."""
     level = {"formula": "$formula", "reference_hash": "$reference_hash"}
+    # With nothing but its four fields the index answers alone, and no document is read.
+    asked: Raw = {"formula": {"$in": _formulas(store, wanted)}, "state": "ok"}
+    if "reference_hash" in wanted:
+        asked["reference_hash"] = wanted["reference_hash"]
     groups = store.evaluations.aggregate(
         [
-            {"$match": {"state": "ok", **wanted}},
+            {"$match": asked},
+            {"$project": {"_id": 0, "formula": 1, "reference_hash": 1, "energy_per_atom": 1}},
             {"$group": {"_id": level, "lowest": {"$min": "$energy_per_atom"}}},
-        ]
+        ],
+        hint=_LEVELS,
     )
     filters = []
     for raw in groups:
         size = sum(Formula(raw["_id"]["formula"]).count().values())
-        gaps = [query.above_per_atom, None if query.above is None or not size else query.above / size]
+        gaps = (query.above_per_atom, None if query.above is None else query.above / size)
         highest = raw["lowest"] + min(gap for gap in gaps if gap is not None)
         filters.append({**raw["_id"], "energy_per_atom": {"$lte": highest}})
     return filters
+
+
+def _formulas(store: Store, wanted: Raw) -> list[str]:
+    """The formulae of evaluations that may fit."""
+    if "formula" in wanted:
+        return [wanted["formula"]]
+    elements = set(wanted["elements"]["$all"]) if "elements" in wanted else set()
+    return [
+        formula
+        for formula in store.evaluations.distinct("formula")
+        if formula and elements <= set(Formula(formula).count())
+    ]
 
 
 def _pending(store: Store, query: Query, wanted: Raw, campaigns: Collection[str]) -> list[Raw]:
