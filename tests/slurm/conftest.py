@@ -1,14 +1,17 @@
 """A real SLURM, one node, for as long as the tests of this folder last."""
 
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from cluster import Cluster
+from kit import CAMPAIGN, Scene
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +34,31 @@ def cluster(slurm: Cluster) -> Iterator[Cluster]:
     yield slurm
     slurm.mend()
     slurm.drain()
+
+
+@pytest.fixture
+def make_scene(
+    cluster: Cluster, cheap: Callable[..., dict[str, Any]], mongod_uri: str, tmp_path: Path
+) -> Iterator[Callable[..., Scene]]:
+    """A campaign on the cluster, its workspace ready: `make_scene(budget=..., engine={...}, uri=...)`."""
+    scenes: list[Scene] = []
+
+    def make(
+        *, uri: str = mongod_uri, elsewhere: bool = True, engine: dict[str, Any] | None = None, **changes: Any
+    ) -> Scene:
+        arguments = {"log": str(tmp_path / "starts"), **(engine or {})}
+        limits = arguments.pop("limits", {})
+        reference = {
+            "engine": "ase",
+            "calculator": "counted_emt.CountedEMT",
+            "arguments": arguments,
+            "limits": limits,
+        }
+        values = cheap(**(CAMPAIGN | {"reference": reference} | changes))
+        scenes.append(Scene(cluster, tmp_path, uri, f"test_{uuid.uuid4().hex[:12]}", values, elsewhere))
+        scenes[-1].prepare()
+        return scenes[-1]
+
+    yield make
+    for scene in scenes:
+        scene.end()

@@ -1,0 +1,55 @@
+"""Campaigns go through SLURM's queue to their end, by the real commands."""
+
+import json
+
+import pytest
+from kit import NAME, REFERENCE, SEARCH, wait_until
+
+OF_JOB = {
+    "search": SEARCH,
+    "select": "light",
+    "evaluate": REFERENCE,
+    "retrain": SEARCH,
+    "advance_campaign": "light",
+}
+
+
+def pilots(scene):
+    """Category, partition and state of this campaign's batch jobs."""
+    told = scene.cluster.command("sacct", "-XnP", "--format=JobName,Partition,State").splitlines()
+    return [line.removeprefix(scene.prefix).split("|") for line in told if line.startswith(scene.prefix)]
+
+
+@pytest.mark.slow
+def test_to_the_end(make_scene):
+    scene = make_scene(budget={"chains": 2, "rounds": 2, "evaluations": 8})
+    scene.launch()
+    scene.computing()
+    told = scene.command("status", NAME, "--format", "json", "-w", scene.workspace.folder)
+    assert told.returncode == 0, told.stderr
+    status = json.loads(told.stdout)
+    assert (status["state"], status["ok"] + status["failed"] + status["pending"]) == ("running", 4)
+    scene.finish()
+    scene.check()
+
+    fireworks = list(scene.db["fireworks"].find({}, {"name": 1, "spec._category": 1}))
+    assert {raw["name"]: raw["spec"]["_category"] for raw in fireworks} == OF_JOB
+    assert all(raw["spec"]["_category"] == OF_JOB[raw["name"]] for raw in fireworks)
+    wait_until(lambda: {state for *_, state in pilots(scene)} == {"COMPLETED"})
+    assert {(category, partition) for category, partition, _ in pilots(scene)} == {
+        (SEARCH, "second"),
+        (REFERENCE, "debug"),
+    }
+    assert list(scene.workspace.state.glob("pilots/*")) == []
+    assert list(scene.workspace.state.glob("workers/*")) == []
+    best = json.loads(scene.command("best", NAME, "--format", "json", "-w", scene.workspace.folder).stdout)
+    assert best
+
+
+@pytest.mark.slow
+def test_as_from_cron(make_scene):
+    """Nobody stays logged in: a look now and then sends what is needed."""
+    scene = make_scene(budget={"chains": 1, "rounds": 1, "evaluations": 2})
+    wait_until(lambda: scene.launch("--once").wait(60) == 0 and scene.state == "finished", every=4.0)
+    wait_until(lambda: not scene.cluster.squeue())
+    scene.check()
