@@ -15,6 +15,7 @@ from godelta.cli.console import console
 from godelta.cli.workspace import open_existing, open_or_make
 from godelta.errors import GodeltaError, InputError
 from godelta.store.backup import Manifest, Report, backup, restore
+from godelta.store.credentials import address_of
 from godelta.store.database import connect
 from godelta.store.workspace import DatabaseSettings, Workspace
 from godelta.workflows.launchpad import forget_jobs
@@ -23,8 +24,10 @@ LEAVE_SECONDS = 5.0  # a client that has just ended takes a moment to be gone
 
 
 def start(folder: Path | None) -> None:
-    """Start the server, or find it running."""
-    open_or_make(folder).server().start()
+    """Start the private server, or find it running."""
+    workspace = open_or_make(folder)
+    if workspace.settings().database.is_private:
+        workspace.server().start()
     show(folder)
 
 
@@ -39,6 +42,13 @@ def stop(folder: Path | None) -> None:
 def show(folder: Path | None) -> int:
     """Print whether the server runs; the exit code is 0 if it does."""
     workspace = Workspace.find(folder)
+    if not workspace.settings().database.is_private:
+        uri, name = workspace.database_uri(start=False)
+        connect(uri, name, timeout_ms=10_000).close()
+        console.print(
+            f"The database of {workspace.folder} is on a server of your own, {address_of(uri)}; it answers."
+        )
+        return 0
     server = workspace.server()
     state = server.status()
     if state.running:
