@@ -182,3 +182,13 @@ class KillsGuard(Calm):
 
 def no_class_but_a_number():
     return 42
+
+
+class Talkative(Calm):
+    """Prints its environment, and fails with a password that it found elsewhere."""
+
+    def misbehave(self):
+        sys.stdout.write(f"{dict(os.environ)}\n")
+        sys.stdout.write("connecting to mongodb://me:" + "found-else" + "where@h/\n")
+        sys.stdout.flush()
+        raise RuntimeError("no answer from mongodb://me:" + "found-else" + "where@h/")

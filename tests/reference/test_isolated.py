@@ -10,6 +10,7 @@ import psutil
 import pytest
 from ase import Atoms
 
+from godelta import redaction
 from godelta.reference.isolated import evaluate_isolated
 from godelta.reference.process import Interrupted
 from godelta.reference.settings import ASESettings, Limits
@@ -268,3 +269,19 @@ def test_a_clock_that_is_set_changes_no_deadline(tmp_path, monkeypatch, jump):
     outcome = evaluate_isolated(CLUSTER, _settings("Calm"), tmp_path, deadline=deadline)
     assert (outcome.status, outcome.reason) == ("ok", None)
     assert calls
+
+
+def test_engines_know_nothing_of_the_database(tmp_path, monkeypatch):
+    monkeypatch.setattr(redaction, "_known", {"a-long-password"})
+    monkeypatch.setenv("GODELTA_MONGODB_URI", "mongodb://me:in-the-uri@h/")
+    monkeypatch.setenv("MY_PASSWORD", "a-long-password")
+    monkeypatch.setenv("KEPT_AS_IT_IS", "mongodb://h/")
+    outcome = evaluate_isolated(CLUSTER, _settings("Talkative"), tmp_path)
+    printed = (tmp_path / "log.txt").read_text()
+    assert "KEPT_AS_IT_IS" in printed
+    assert "GODELTA_MONGODB_URI" not in printed
+    assert "MY_PASSWORD" not in printed
+    assert outcome.reason == "engine_error"
+    for text in (outcome.message, outcome.log_tail):
+        assert "mongodb://***@h/" in text
+        assert "found-elsewhere" not in text
