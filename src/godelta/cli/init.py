@@ -11,9 +11,10 @@ from godelta.store.workspace import SETTINGS_FILE
 SETTINGS_TEXT = """\
 # Settings of this workspace.
 # Campaigns are kept in a private MongoDB server in .godelta/, started when it is needed. To use a
-# server of your own, say where it is:
+# server of your own, say which file holds its URI, mongodb://user:password@host:27017/?authSource=admin
+# (chmod 600), or which environment variable (uri_env: NAME):
 # database:
-#   uri: mongodb://user:password@host:27017/?authSource=admin
+#   uri_file: ~/.config/godelta/mongodb_uri
 #   name: godelta
 #   idle_minutes: 30  # the private server stops itself after so long without a client; 0: never
 """
