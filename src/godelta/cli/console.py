@@ -27,5 +27,10 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, default=_plain))  # noqa: T201 - rich would wrap and colour it
 
 
+def print_json_line(value: Any) -> None:
+    """Print a value as JSON on one line, as for a program that reads line by line."""
+    print(json.dumps(value, default=_plain), flush=True)  # noqa: T201 - rich would wrap and colour it
+
+
 def _plain(value: Any) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)

@@ -198,13 +198,21 @@ def cancel(
 @app.command()
 def status(
     campaign: Annotated[str | None, typer.Argument(help="Name of a campaign [default: all]")] = None,
+    state: Annotated[
+        list[str] | None, typer.Option(help="Campaigns in this state only, as running or failed, repeatable")
+    ] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="Campaigns with this tag only, repeatable")] = None,
+    limit: Annotated[int | None, typer.Option("-n", min=1, help="Most campaigns [default: 100]")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again and again, until Ctrl-C")] = False,
+    every: Annotated[float, typer.Option(min=0.2, help="Seconds between two looks of --watch")] = 2.0,
     workspace: WorkspaceOption = None,
     output: FormatOption = "table",
 ) -> None:
-    """Show how far campaigns are: rounds, evaluations, best energy."""
-    from godelta.cli.status import show_status
+    """Show how far campaigns are; of one also who works on it, what failed, and what it waits for."""
+    from godelta.cli.status import StatusOptions, show_status
 
-    show_status(campaign, workspace, output)
+    options = StatusOptions(tuple(state or ()), tuple(tag or ()), limit, every if watch else None)
+    show_status(campaign, workspace, output, options)
 
 
 @app.command()

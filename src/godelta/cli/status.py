@@ -1,67 +1,180 @@
 """`godelta status`."""
 
+import time
 from collections import Counter
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
+from rich.console import RenderableType
+from rich.live import Live
 
-from godelta.cli.console import console, print_json, table
+from godelta.cli.console import console, print_json, print_json_line
+from godelta.cli.status_tables import Campaigns, all_campaigns, all_line, one_campaign, one_line
 from godelta.cli.workspace import open_existing
-from godelta.store import campaigns, evaluations
+from godelta.errors import InputError
+from godelta.store import campaigns
 from godelta.store.database import Store
+from godelta.store.detail import all_workers
 from godelta.store.documents import CampaignDocument
-from godelta.store.progress import Progress, snapshot
+from godelta.store.overview import STATE_ORDER, Overview, overviews
+from godelta.workflows.overview import QueueCounts, queue_counts
+from godelta.workflows.waiting import Situation, look, waits
+
+ENDED = ("finished", "failed", "cancelled")
 
 
-def show_status(name: str | None, folder: Path | None, output: str) -> None:
-    """Print how far one campaign, or every one, is."""
-    store = open_existing(folder).connect(start=True)
-    found = campaigns.list_campaigns(store) if name is None else [campaigns.get_campaign(store, name)]
-    progresses = [snapshot(store, document.campaign_id) for document in found]
-    if output == "json":
-        rows = [as_row(progress) for progress in progresses]
-        print_json(rows if name is None else rows[0])
-        return
-    if not progresses:
-        console.print("No campaign yet: `godelta run FILE` starts one.")
-        return
-    shown = table("campaign", "system", "state", "round", "evaluations", "failed", "best, eV", "spent, s")
-    for progress in progresses:
-        rounds = " ".join("-" if c.round is None else str(c.round + 1) for c in progress.chains)
-        shown.add_row(
-            progress.name,
-            progress.formula,
-            progress.state,
-            f"{rounds} of {progress.rounds}",
-            f"{progress.ok + progress.failed} of {progress.budget}",
-            str(progress.failed),
-            "-" if progress.best_energy is None else f"{progress.best_energy:.4f}",
-            f"{progress.elapsed_s:.0f}",
+@dataclass(frozen=True)
+class StatusOptions:
+    """What to show of all campaigns, and whether again and again.
+
+    Parameters
+    ----------
+    states, tags
+        Campaigns in one of these states, and with all of these tags; none means any.
+    limit
+        Most campaigns.
+    every
+        Seconds between two looks; None: one look.
+    """
+
+    states: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    limit: int | None = None
+    every: float | None = None
+
+
+@dataclass(frozen=True)
+class _View:
+    """What one look has found: for a terminal, for a pipe that is watched, and as plain values."""
+
+    show: Callable[[], RenderableType]
+    line: str
+    value: Any
+    ended: bool = False
+
+
+def show_status(
+    name: str | None, folder: Path | None, output: str, options: StatusOptions | None = None
+) -> None:
+    """Print how far one campaign, or every one, is.
+
+    Raises
+    ------
+    InputError
+        There is no campaign of this name, or no such state.
+    """
+    options = options or StatusOptions()
+    if unknown := sorted(set(options.states) - set(STATE_ORDER)):
+        raise InputError(
+            f"no state of a campaign: {', '.join(unknown)}", mend=f"there are: {', '.join(STATE_ORDER)}"
         )
-    console.print(shown)
-    for progress in progresses:
-        if progress.state == "failed":
-            console.print(
-                f"[red]{progress.name} failed:[/] {escape(progress.reason or 'no reason is known')}"
-            )
-    if name is not None:
-        _show_failures(store, found[0])
+    store = open_existing(folder).connect(start=True)
+    if name is None:
+        read = lambda: _all(store, options)  # noqa: E731 - one of two
+    else:
+        document = campaigns.get_campaign(store, name)
+        read = lambda: _one(store, document)  # noqa: E731
+    if options.every is not None:
+        try:
+            _watch(read, output, options.every)
+        except KeyboardInterrupt:
+            return
+    elif output == "json":
+        print_json(read().value)
+    else:
+        console.print(read().show())
 
 
-def _show_failures(store: Store, campaign: CampaignDocument) -> None:
-    """Why evaluations failed, and which structures are no longer tried since they kill their workers."""
-    failed = evaluations.failed_hashes(store, campaign.campaign_id, campaign.reference_hash)
-    if not failed:
+def _watch(read: Callable[[], _View], output: str, every: float) -> None:
+    """Look again and again, until what is watched has ended or Ctrl-C."""
+    view = read()
+    if output == "json" or not console.is_terminal:
+        _watch_lines(view, read, output, every)
         return
-    counted = Counter(failed.values()).most_common()
-    console.print(f"failed evaluations: {', '.join(f'{reason} {count}' for reason, count in counted)}")
-    quarantined = sorted(digest[:12] for digest, reason in failed.items() if reason == "lost")
-    if quarantined:
-        console.print(f"in quarantine, since every attempt was killed: {', '.join(quarantined)}")
+    with Live(view.show(), console=console, auto_refresh=False) as live:
+        while not view.ended:
+            time.sleep(every)
+            view = read()
+            live.update(view.show(), refresh=True)
 
 
-def as_row(progress: Progress) -> dict[str, Any]:
-    """The documented fields of `status --format json`."""
-    return asdict(progress)
+def _watch_lines(view: _View, read: Callable[[], _View], output: str, every: float) -> None:
+    """A line for every look that finds something new; with JSON a document on each line."""
+    shown = None
+    while True:
+        if output == "json" and view.value != shown:
+            print_json_line(view.value)
+            shown = view.value
+        elif output != "json" and view.line != shown:
+            console.print(view.line, soft_wrap=True, markup=False)
+            shown = view.line
+        if view.ended:
+            return
+        time.sleep(every)
+        view = read()
+
+
+def _all(store: Store, options: StatusOptions) -> _View:
+    rows = overviews(store, states=options.states, tags=options.tags)
+    queue = queue_counts(store)
+    found = Campaigns(
+        rows,
+        options.limit,
+        jobs=_sum(queue, ["", *(row.campaign_id for row in rows)]),
+        ready=_sum(queue, [row.campaign_id for row in rows if row.state == "running"])["ready"],
+        workers=all_workers(store),
+        now=store.now(),
+        filtered=bool(options.states or options.tags),
+    )
+    return _View(
+        lambda: all_campaigns(found, console.width),
+        all_line(found),
+        [as_row(row, queue.get(row.campaign_id, {})) for row in rows[: options.limit]],
+    )
+
+
+def _sum(queue: dict[str, QueueCounts], campaign_ids: list[str]) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for campaign_id in campaign_ids:
+        for counts in queue.get(campaign_id, {}).values():
+            total.update(counts)
+    return total
+
+
+def _one(store: Store, campaign: CampaignDocument) -> _View:
+    situation = look(store, campaign)
+    return _View(
+        lambda: one_campaign(situation, waits(situation), store.now(), console.width),
+        one_line(situation.overview),
+        as_detail(situation),
+        ended=situation.overview.state in ENDED,
+    )
+
+
+def as_row(row: Overview, queue: QueueCounts) -> dict[str, Any]:
+    """The documented fields of one campaign in `status --format json`."""
+    return {**asdict(row), "queue": {category: dict(counts) for category, counts in queue.items()}}
+
+
+def as_detail(situation: Situation) -> dict[str, Any]:
+    """The same and more, of `status NAME --format json`."""
+    found = situation.detail
+    reasons = Counter(failed.reason for failed in found.failed)
+    return {
+        **as_row(situation.overview, situation.queue),
+        "best": None if found.best is None else asdict(found.best),
+        "each_round": [{**asdict(one), "queued": one.queued} for one in found.rounds],
+        "failed_by_reason": dict(reasons.most_common()),
+        "failed_evaluations": [asdict(one) for one in found.failed],
+        "running_evaluations": [asdict(one) for one in found.running],
+        "workers": [{**asdict(one), "busy": one.name in situation.busy} for one in situation.serving],
+        "batch_jobs": [
+            {"category": category, **asdict(job)}
+            for category, jobs in situation.batch_jobs.items()
+            for job in jobs
+        ],
+        "batch_trouble": situation.pilots.trouble,
+        "waits": waits(situation),
+    }

@@ -1,0 +1,232 @@
+"""What a campaign waits for, in sentences for people: what is to be done, and by whom."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from godelta.store.database import Store
+from godelta.store.detail import Detail, RoundStatus, WorkerStatus, all_workers, detail
+from godelta.store.documents import CampaignDocument
+from godelta.store.overview import Overview, overviews
+from godelta.workflows.overview import (
+    Pilots,
+    QueueCounts,
+    QueuedJob,
+    busy_workers,
+    jobs_of,
+    pilots,
+    queue_counts,
+)
+from godelta.workflows.slurm import WAITING, BatchJob
+
+MOST_CHAINS = 20  # that are told of one by one
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What is known of one campaign.
+
+    Parameters
+    ----------
+    jobs
+        Jobs of the rounds that are open, by chain and round.
+    busy
+        Names of the workers that have a job.
+    """
+
+    overview: Overview
+    detail: Detail
+    queue: QueueCounts
+    jobs: dict[tuple[int, int], list[QueuedJob]]
+    workers: list[WorkerStatus]
+    busy: frozenset[str]
+    pilots: Pilots
+
+    @property
+    def serving(self) -> list[WorkerStatus]:
+        """The living workers that take jobs of this campaign."""
+        campaign_id, categories = self.overview.campaign_id, set(self.queue) or {""}
+        return [w for w in self.workers if any(w.serves(campaign_id, category) for category in categories)]
+
+    @property
+    def batch_jobs(self) -> dict[str, list[BatchJob]]:
+        """The batch jobs that take jobs of this campaign, by category."""
+        return {category: jobs for category, jobs in self.pilots.jobs.items() if category in self.queue}
+
+    @property
+    def open_rounds(self) -> list[RoundStatus]:
+        """The rounds in progress."""
+        return [round_ for round_ in self.detail.rounds if round_.state != "closed"]
+
+
+def look(store: Store, campaign: CampaignDocument) -> Situation:
+    """Look at one campaign; SLURM is given a few seconds."""
+    workers = all_workers(store)
+    (overview,) = overviews(store, name=campaign.campaign_id, count_all=True)
+    found = detail(store, campaign, workers)
+    open_rounds = [round_ for round_ in found.rounds if round_.state != "closed"]
+    return Situation(
+        overview,
+        found,
+        queue_counts(store, [campaign.campaign_id]).get(campaign.campaign_id, {}),
+        jobs_of(store, campaign.campaign_id, open_rounds),
+        workers,
+        frozenset(busy_workers(store)),
+        pilots(store),
+    )
+
+
+def waits(situation: Situation) -> list[str]:
+    """What waits for what, most urgent last: that is where a reader's eye ends."""
+    if situation.overview.state != "running":
+        return _at_rest(situation)
+    lines = _of_chains(situation)
+    if len(lines) > MOST_CHAINS:
+        lines = [*lines[:MOST_CHAINS], f"and {len(lines) - MOST_CHAINS} more chains"]
+    return lines + _of_categories(situation)
+
+
+def _at_rest(situation: Situation) -> list[str]:
+    """Why a campaign that is not running does nothing, and the command that changes that."""
+    campaign = situation.overview
+    name, reason = campaign.name, campaign.reason or "no reason is known"
+    said = {
+        "created": "never started: `godelta run FILE` or `godelta submit FILE`",
+        "paused": f"paused: `godelta resume {name}`",
+        "failed": f"failed: {reason}\nmend that, then `godelta restart {name}`",
+        "finished": f"finished: `godelta best {name}` lists what it found; a larger budget goes on",
+        "cancelled": f"cancelled: `godelta resume --reopen {name}`",
+    }[campaign.state]
+    going_on = len(situation.detail.running)
+    return [said, *([f"{_count(going_on, 'evaluation')} under way will be finished"] if going_on else [])]
+
+
+def _of_chains(situation: Situation) -> list[str]:
+    last = {round_.chain: round_ for round_ in situation.detail.rounds}
+    lines = []
+    for chain in range(len(situation.overview.chains)):
+        round_ = last.get(chain)
+        if round_ is None:
+            lines.append(f"chain {chain}: its first round is not planned yet")
+        elif round_.state != "closed":
+            lines.append(f"chain {chain} round {round_.round}: {_of_round(situation, round_)}")
+        elif _goes_on(situation.overview, round_):
+            lines.append(f"chain {chain} round {round_.round}: closed; its next round is not planned yet")
+    return lines or ["every round is done: the campaign ends as soon as a worker looks"]
+
+
+def _goes_on(campaign: Overview, closed: RoundStatus) -> bool:
+    """Whether another round follows, as far as that can be told from here."""
+    return closed.round + 1 < campaign.rounds and campaign.ok + campaign.failed < campaign.budget
+
+
+def _of_round(situation: Situation, round_: RoundStatus) -> str:
+    jobs = situation.jobs.get((round_.chain, round_.round), [])
+    parts = [_progress(situation, round_)]
+    living = {worker.name for worker in situation.workers if worker.alive}
+    known = {worker.name for worker in situation.workers}
+    for job in jobs:
+        gone = job.worker in known - living
+        if job.state == "running" and gone:
+            parts.append(f"the worker of its job {job.name} is gone, another one plans it anew")
+        elif job.state == "running" and job.name != "evaluate":
+            parts.append(f"{_doing(job)}{_where(situation, job)}")
+        elif job.state == "refused":
+            parts.append(f"its job {job.name} is refused, {job.refused}")
+        elif job.state == "fizzled":
+            parts.append(f"its job {job.name} ended with an error, the next look of a worker plans it anew")
+        elif job.state == "held":
+            parts.append(f"its job {job.name} was set aside by hand: `lpad reignite_fws -i {job.fw_id}`")
+    parts += _ready(round_, jobs)
+    if not jobs:
+        parts.append("not in the queue: a worker puts it there, or `godelta restart`")
+    elif not any(job.state in ("running", "ready") for job in jobs):
+        parts.append(f"nothing of it can run: `godelta restart {situation.overview.name}`")
+    return "; ".join(parts)
+
+
+def _progress(situation: Situation, round_: RoundStatus) -> str:
+    """How far a round is."""
+    if round_.state in ("planned", "searching"):
+        chain = situation.overview.chains[round_.chain]
+        steps = "" if chain.iteration is None else f", {_count(chain.iteration, 'iteration')} done"
+        return "not begun" if round_.state == "planned" else f"searching{steps}"
+    bad = f" ({round_.failed} failed)" if round_.failed else ""
+    running = f", {round_.running} running" if round_.running else ""
+    return f"{round_.done} of {round_.selected} evaluations are in{bad}{running}"
+
+
+def _doing(job: QueuedJob) -> str:
+    return {"search": "the search runs", "retrain": "the model is trained"}.get(job.name, f"{job.name} runs")
+
+
+def _where(situation: Situation, job: QueuedJob) -> str:
+    worker = next((w for w in situation.workers if w.name == job.worker), None)
+    return "" if worker is None else f" on {worker.host}"
+
+
+def _ready(round_: RoundStatus, jobs: Sequence[QueuedJob]) -> list[str]:
+    """What of a round waits for a worker, by category."""
+    ready: dict[str, list[str]] = {}
+    for job in jobs:
+        if job.state == "ready":
+            ready.setdefault(job.category, []).append(job.name)
+    parts = []
+    for category, names in ready.items():
+        if set(names) != {"evaluate"}:
+            what = ", ".join(f"its {name} job" for name in sorted(set(names)))
+            parts.append(f"{what} waits for a worker of category {category}")
+            continue
+        alone = not any(job.name == "evaluate" and job.state == "running" for job in jobs)
+        number = str(round_.queued) if alone else _count(len(names), "job")
+        verb = "waits" if number in ("1", "1 job") else "wait"
+        parts.append(f"{number} {verb} for a worker of category {category}")
+    return parts
+
+
+def _of_categories(situation: Situation) -> list[str]:
+    """Who will take the jobs that wait for a worker."""
+    ready = {category: counts["ready"] for category, counts in situation.queue.items() if counts["ready"]}
+    idle_hands = not situation.queue and not situation.serving
+    if not ready:
+        return [_nobody(situation, [])] if idle_hands else []
+    lines, without = [], []
+    for category in sorted(ready):
+        takers = [w for w in situation.workers if w.serves(situation.overview.campaign_id, category)]
+        there = _of_pilots(situation.pilots, category)
+        if takers or there:
+            lines.append(f"{category}: {', '.join([_of_takers(situation, takers), *there])}")
+        else:
+            without.append(category)
+    if without:
+        lines.append(_nobody(situation, without if lines else []))
+    if situation.pilots.trouble:
+        lines.append(f"batch jobs are not shown: {situation.pilots.trouble}")
+    return lines
+
+
+def _of_takers(situation: Situation, takers: Sequence[WorkerStatus]) -> str:
+    free = sum(worker.name not in situation.busy for worker in takers)
+    if not takers:
+        return "no worker yet"
+    state = f", {free} of them free" if free else ", busy" if len(takers) == 1 else ", all of them busy"
+    return f"{_count(len(takers), 'worker')} {'takes' if len(takers) == 1 else 'take'} it{state}"
+
+
+def _of_pilots(found: Pilots, category: str) -> list[str]:
+    """The batch jobs of a category; those that wait with SLURM's reason."""
+    jobs = found.of(category)
+    if not jobs:
+        return []
+    waiting = [job for job in jobs if job.state in WAITING]
+    reasons = sorted({job.reason.strip("()") for job in waiting})
+    why = f" ({', '.join(reasons)})" if reasons else ""
+    return [f"{_count(len(waiting), 'pilot')} pending{why}, {len(jobs) - len(waiting)} running"]
+
+
+def _nobody(situation: Situation, categories: Sequence[str]) -> str:
+    what = ", ".join(categories) or "this"
+    return f"nobody works on {what}: `godelta submit --launch`, `godelta worker` or `godelta run FILE`"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
