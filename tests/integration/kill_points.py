@@ -159,11 +159,6 @@ def in_fork(workspace: Workspace, task: Any, *arguments: Any) -> int:
             os.dup2(log, 1)
             os.dup2(log, 2)
             configure_engines(workspace)
-            from jobflow import SETTINGS, JobStore
-            from monty.serialization import loadfn
-
-            spec = loadfn(workspace.state / "fw_config" / "jobflow.yaml")["JOB_STORE"]
-            SETTINGS.JOB_STORE = JobStore.from_dict_spec(spec)
             result = task(workspace, *arguments)
             if result is not None:
                 (workspace.folder / "report.json").write_text(json.dumps(result))

@@ -87,8 +87,10 @@ def test_two_workers_on_chains_that_do_not_share(run_campaign, start, opened, la
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_worker_that_waits_leaves_when_asked_to(worker, engine, number):
     process = worker()
-    folder = engine.state / "workers" / str(process.pid)  # made when it is ready to take jobs
-    while process.poll() is None and not folder.is_dir():
+    deadline = time.monotonic() + 60
+    ready = engine.state / "workers"  # it makes its folder there when it is ready to take jobs
+    while process.poll() is None and not list(ready.glob(f"*-{process.pid}")):
+        assert time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(number)
     assert process.wait(timeout=30) == 0

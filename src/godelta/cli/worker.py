@@ -10,7 +10,7 @@ from godelta.cli.workspace import open_or_make
 from godelta.errors import GodeltaError
 from godelta.store import campaigns
 from godelta.workflows import slurm
-from godelta.workflows.worker import WorkerOptions, work
+from godelta.workflows.launchpad import configure_engines
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,10 @@ def run_worker(
     workspace = open_or_make(folder)
     if parent is None:  # started by hand: somebody looks
         logging.getLogger(logs.ROOT).addHandler(Terminal(logging.INFO))
-    workspace.database_uri(start=True)  # a private server that nobody used has stopped itself
+    configure_engines(workspace, start=True)  # a private server that nobody used has stopped itself
+    # FireWorks and jobflow read their configuration on import.
+    from godelta.workflows.worker import WorkerOptions, work
+
     name = campaign_id = None
     if campaign is not None:
         document = campaigns.get_campaign(workspace.connect(), campaign)
