@@ -65,6 +65,11 @@ class LocalWorkers:
             self._processes[number] = self._spawn(number)
         return len(dead)
 
+    def finish(self) -> None:
+        """Wait until every worker has left by itself, as they do when their campaign no longer runs."""
+        while self.running:
+            time.sleep(0.2)
+
     @property
     def running(self) -> int:
         """Workers alive."""

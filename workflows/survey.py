@@ -10,8 +10,9 @@ from godelta.store.budget import evaluations_left
 from godelta.store.database import Store
 from godelta.store.documents import CampaignDocument, RoundDocument
 from godelta.store.workers import SILENT_AFTER, WorkerName
+from godelta.workflows import health
 from godelta.workflows.batch import BatchWatch
-from godelta.workflows.health import STUCK_AFTER, Health, Verdict, judge
+from godelta.workflows.health import Health, Verdict, judge
 from godelta.workflows.launchpad import ROUND_METADATA
 from godelta.workflows.outcome import first_line
 from godelta.workflows.planner import MAX_FAILURES
@@ -50,6 +51,7 @@ def survey_rounds(
     """Look at the last round of every chain."""
     findings: list[Finding] = []
     unsettled = ended = False
+    before = store.now() - health.STUCK_AFTER
     for chain in range(config.budget.chains):
         round_ = rounds.last_round(store, campaign.campaign_id, chain)
         if round_ is None:
@@ -58,11 +60,13 @@ def survey_rounds(
             found = _of_round(store, launchpad, round_, config, batch)
             findings += found.findings
             unsettled |= found.unsettled
+        elif round_.changed_at > before:  # whoever closed it plans the next one
+            unsettled = True
         elif _goes_on(store, round_, config):
             findings.append(Finding(_place(round_), "closed, and nothing follows", "the next one is planned"))
         else:
             ended = True
-    if ended and not findings and not open_rounds(store, campaign.campaign_id, config):
+    if ended and not findings and not unsettled and not open_rounds(store, campaign.campaign_id, config):
         findings.append(Finding("", "every round is done", "the campaign ends"))
     return Rounds(findings, unsettled)
 
@@ -88,6 +92,8 @@ def _of_round(
 ) -> Rounds:
     query = {f"metadata.{ROUND_METADATA}": workflow_mark(round_.key, round_.epoch)}
     workflow = launchpad.workflows.find_one(query, {"nodes": 1, "updated_on": 1})
+    if workflow is None and round_.changed_at > store.now() - health.STUCK_AFTER:
+        return Rounds([], unsettled=True)  # whoever planned it is about to queue it
     if workflow is None:
         found = f"{round_.state}, and nothing of it is in the queue"
         return Rounds([Finding(_place(round_), found, "its jobs are queued; what it saved is kept")])
@@ -176,7 +182,7 @@ def _silent(store: Store, job: TakenJob) -> dict[str, Any] | None:
 
 def settle_s() -> float:
     """How long after the last sign of anything a round is known to be stuck, in s."""
-    return STUCK_AFTER.total_seconds()
+    return health.STUCK_AFTER.total_seconds()
 
 
 def survey_leftovers(

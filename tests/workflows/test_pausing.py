@@ -159,12 +159,12 @@ def test_a_cancelled_campaign_is_not_taken_up_again_by_accident(
     as_undisturbed(campaign_id)
 
 
-def test_a_search_of_a_cancelled_campaign_stops(begun, do_jobs, opened, launchpad, take_jobs):
+def test_a_search_of_a_cancelled_campaign_stops(begun, engine, opened, launchpad):
     from godelta.makers.search import run_search
     from godelta.makers.session import Session
 
     campaign_id = begun()
-    session = Session(take_jobs.__closure__[0].cell_contents, opened)
+    session = Session(engine, opened)
     cancel(opened, launchpad, "cheap")
     assert run_search(session, RoundKey(campaign_id, 0, 0), 0)["status"] == "superseded"
 

@@ -166,7 +166,8 @@ def _survey(
 ) -> "Survey":
     from godelta.workflows.restart import survey
 
-    return survey(store, launchpad, target.campaign, target.config, options, batch)
+    campaign = campaigns.get_campaign(store, target.campaign.campaign_id)  # as it is at this look
+    return survey(store, launchpad, campaign, target.config, options, batch)
 
 
 def _settled(look: Callable[[], "list[Survey]"]) -> "list[Survey]":

@@ -87,7 +87,7 @@ def _work(
     with _alone(workspace, campaign_id) as alone:
         if not alone:
             console.print("Another `godelta run` is at work on this campaign; following it.")
-            follow(lambda: snapshot(store, campaign_id), lambda _: None, plain=plain)
+            _say_why(follow(lambda: snapshot(store, campaign_id), lambda _: None, plain=plain))
             return
         _prepare(store, launchpad, campaign_id)
         tended = [time.monotonic()]
@@ -107,11 +107,26 @@ def _work(
         with ServerWatch(workspace):
             try:
                 pool.start()
-                follow(lambda: steadily(lambda: snapshot(store, campaign_id)), tend, plain=plain)
+                ended = follow(lambda: steadily(lambda: snapshot(store, campaign_id)), tend, plain=plain)
+                _say_why(ended)
+                if ended.state == "paused":  # by `godelta pause`: what is under way finishes
+                    pool.finish()
             finally:
                 with console.status("Stopping the workers"):
                     pool.stop()
                 campaigns.set_state(store, campaign_id, "running", "paused")
+
+
+def _say_why(ended: Progress) -> None:
+    """Say so where another command ended the campaign."""
+    if ended.state == "paused":
+        console.print(
+            f"{ended.name} was paused from elsewhere; jobs under way finish. "
+            f"[bold]godelta resume {ended.name}[/] or the same run goes on.",
+            soft_wrap=True,
+        )
+    elif ended.state == "cancelled":
+        console.print(f"{ended.name} was cancelled from elsewhere; what has been evaluated stays.")
 
 
 def _prepare(store: Store, launchpad: "LaunchPad", campaign_id: str) -> None:
