@@ -6,7 +6,7 @@ SLURM's own queue says which pilots there are (by their names), so a launcher th
 
 import logging
 import math
-import secrets
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -21,15 +21,14 @@ from godelta.store.database import Store
 from godelta.store.workers import WorkerName
 from godelta.store.workspace import Workspace
 from godelta.workflows import slurm
+from godelta.workflows.pilots import PILOTS, SCRIPT, make_folder, note_sent, remove_folder, stillborn
 from godelta.workflows.resource_classes import ResourceClass, class_for, pilot_prefix, role_of
 from godelta.workflows.round import CAMPAIGN_FIELD, LIGHT, categories
 from godelta.workflows.slurm import WAITING, BatchJob
-from godelta.workflows.worker import PILOTS, remove_folder
 
 if TYPE_CHECKING:
     from fireworks import LaunchPad
 
-SCRIPT = "FW_submit.script"
 ALIVE = timedelta(seconds=90)  # a worker gives a sign of life every 20 s
 
 log = logging.getLogger(__name__)
@@ -84,10 +83,15 @@ def wanted(ready: int, there: Pilots, idle: int, class_: ResourceClass) -> int:
     return max(0, min(needed, class_.settings.max_pilots - there.all))
 
 
-def launch(workspace: Workspace, store: Store, launchpad: "LaunchPad") -> Launched:
+def launch(workspace: Workspace, store: Store, launchpad: "LaunchPad", since: float = 0.0) -> Launched:
     """Send the batch jobs that the queue needs now; may be called at any time, any number of times.
 
     A class that SLURM refuses is noted and does not keep the others from being sent.
+
+    Parameters
+    ----------
+    since
+        POSIX time; batch jobs that failed earlier are forgiven.
 
     Raises
     ------
@@ -103,7 +107,9 @@ def launch(workspace: Workspace, store: Store, launchpad: "LaunchPad") -> Launch
     own = own_resources(config for _, config in configs)
     prefix = pilot_prefix(store)
     idle, signed_on = _workers(store, launchpad)
-    there = pilots(slurm.queue(prefix), prefix, signed_on)
+    jobs = slurm.queue(prefix)
+    there = pilots(jobs, prefix, signed_on)
+    living = {job.job_id for job in jobs}
     outcome = Launched()
     for category, count in sorted(ready.items()):
         if category == LIGHT and (there or idle or len(ready) > 1):
@@ -114,6 +120,9 @@ def launch(workspace: Workspace, store: Store, launchpad: "LaunchPad") -> Launch
             number = wanted(count, present, idle[category], class_)
             if present.all >= class_.settings.max_pilots:
                 outcome.full.append(category)
+            failed = stillborn(workspace, category, living, since)
+            if number and failed and time.time() < failed.until:
+                raise failed.error()
             for _ in range(number):
                 job_id = _send(workspace, class_, prefix + category)
                 outcome.sent.setdefault(category, []).append(job_id)
@@ -149,19 +158,18 @@ def _workers(store: Store, launchpad: "LaunchPad") -> tuple[Counter[str], set[st
 
 def _send(workspace: Workspace, class_: ResourceClass, job_name: str) -> str:
     """Write a batch script into a folder of its own and hand it in; the job's id."""
-    folder = workspace.state / PILOTS / f"{class_.category}-{secrets.token_hex(6)}"
+    folder = make_folder(workspace, class_.category)
     try:
-        folder.mkdir(parents=True)
         script = folder / SCRIPT
         script.write_text(class_.script(folder, job_name), encoding="utf-8")
+        job_id = slurm.submit(script)
+        note_sent(folder, job_id)
     except OSError as error:
         raise GodeltaError(
             f"the batch script cannot be written: {error.strerror}",
             where=str(folder),
             mend="make room in the workspace, or lower your quota's use; then give the command again",
         ) from None
-    try:
-        job_id = slurm.submit(script)
     except GodeltaError:
         remove_folder(folder)
         raise

@@ -21,7 +21,7 @@ from godelta.store.database import patiently
 from godelta.store.watch import ServerWatch, check_address
 from godelta.store.workers import WorkerName
 from godelta.store.workspace import Workspace
-from godelta.workflows import slurm
+from godelta.workflows import pilots, slurm
 from godelta.workflows.launchpad import configure_engines, open_launchpad
 from godelta.workflows.planner import advance
 from godelta.workflows.round import CAMPAIGN_FIELD, LIGHT
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 POLL_S = 0.2, 2.0  # right after a job, and after a long time without one
 PLAN_EVERY_S = 10.0
 MAX_FAILURES = 5  # of the queue itself, in a row
-PILOTS = "pilots"  # in the workspace's state: a folder for each batch job, kept where that failed
 MARGIN_S = 60.0
 LONGER = 1.2  # than the longest job so far the next one may be
 PR_SET_PDEATHSIG = 1
@@ -121,20 +120,13 @@ def work(workspace: Workspace, options: WorkerOptions) -> int:
     folder = workspace.state / "workers" / f"{session.heartbeat.name.host}-{os.getpid()}"
     folder.mkdir(parents=True, exist_ok=True)
     with ServerWatch(workspace), session.heartbeat, contextlib.chdir(folder):
+        pilots.note_at_work(workspace, launched_in)
         done = sum(1 for _ in _jobs(session, options, stop))
     with contextlib.suppress(OSError):
         folder.rmdir()
-    if launched_in.parent == workspace.state / PILOTS:
-        remove_folder(launched_in)
+    if pilots.is_pilots(workspace, launched_in):
+        pilots.remove_folder(launched_in)
     return done
-
-
-def remove_folder(folder: Path) -> None:
-    """Remove the folder of a batch job that left nothing worth keeping; what it holds is in the log too."""
-    with contextlib.suppress(OSError):
-        for path in folder.iterdir():
-            path.unlink(missing_ok=True)
-        folder.rmdir()
 
 
 def _jobs(session: Session, options: WorkerOptions, stop: StopFlag) -> Iterator[None]:

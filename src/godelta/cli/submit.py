@@ -140,13 +140,14 @@ def _launch(workspace: Workspace, store: Store, launchpad: "LaunchPad", options:
     uri, _ = workspace.database_uri(start=False)
     steadily = partial(patiently, check=lambda: check_address(workspace, uri))
     said: dict[str, str] = {}
+    since = 0.0 if options.once else time.time()
     while True:
         running = steadily(lambda: _tend(store, launchpad))
         if not running:
             console.print("No campaign runs any more. `godelta status` shows how they ended.")
             return
         try:
-            _tell(steadily(lambda: _send(workspace, store, launchpad)), said)
+            _tell(steadily(lambda: _send(workspace, store, launchpad, since)), said)
         except GodeltaError as error:  # SLURM is away, as clusters are at times: it comes back
             if options.once:
                 raise
@@ -158,10 +159,10 @@ def _launch(workspace: Workspace, store: Store, launchpad: "LaunchPad", options:
         time.sleep(options.every)
 
 
-def _send(workspace: Workspace, store: Store, launchpad: "LaunchPad") -> "Launched":
+def _send(workspace: Workspace, store: Store, launchpad: "LaunchPad", since: float) -> "Launched":
     from godelta.workflows.launcher import launch
 
-    return launch(workspace, store, launchpad)
+    return launch(workspace, store, launchpad, since)
 
 
 def _tend(store: Store, launchpad: "LaunchPad") -> int:
