@@ -17,6 +17,7 @@ from godelta.makers.heartbeat import Heartbeat
 from godelta.makers.potentials import PotentialCache
 from godelta.store import campaigns, models
 from godelta.store.database import Store
+from godelta.store.programs import refuse_programs
 from godelta.store.workspace import Workspace
 from godelta.systems.packing import unpack_problem
 from godelta.systems.problem import SearchProblem
@@ -66,9 +67,17 @@ class Session:
         self.foundation_forces = StoredForces(self.store)
 
     def parts(self, campaign_id: str) -> CampaignParts:
-        """The campaign's configuration, with the budget as it is now, and its problem."""
+        """The campaign's configuration, with the budget as it is now, and its problem.
+
+        Raises
+        ------
+        InputError
+            It would run what the workspace does not allow.
+        """
         config = CampaignConfig.model_validate(campaigns.get_campaign(self.store, campaign_id).config)
         known = self._parts.get(campaign_id)
+        if known is None or known.config != config:
+            refuse_programs(config, self.workspace)
         if known is None:
             problem = unpack_problem(campaigns.load_problem(self.store, campaign_id))
             known = self._parts[campaign_id] = CampaignParts(config, problem, self.potentials)

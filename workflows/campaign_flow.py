@@ -14,6 +14,7 @@ from godelta.campaign import CampaignConfig
 from godelta.makers.session import current_session
 from godelta.store import campaigns, rounds
 from godelta.store.documents import RoundKey
+from godelta.store.programs import refuse_programs
 from godelta.workflows.outcome import end_state
 from godelta.workflows.round import RoundFlowMaker
 
@@ -50,6 +51,7 @@ def open_campaign(config: dict[str, Any], round_maker: RoundFlowMaker) -> Respon
 
     session = current_session()
     settings = CampaignConfig.model_validate(config)
+    refuse_programs(settings, session.workspace)
     document = register(session.store, settings, session.workspace.folder)
     campaigns.set_state(session.store, document.campaign_id, ("created", "paused", "failed"), "running")
     chains = [

@@ -231,3 +231,22 @@ def test_a_poisoned_output_stays_unread(round_jobs, launchpad, take_jobs, trace,
     failed = launchpad.launches.find_one({"state": "FIZZLED"})
     assert "no plain data" in failed["action"]["stored_data"]["_exception"]["_stacktrace"]
     assert failed["fw_id"] == jobs["select"]["fw_id"]
+
+
+@pytest.mark.parametrize(
+    ("part", "listed"), [("foundation", True), ("foundation", False), ("reference", True)]
+)
+def test_a_poisoned_campaign(round_jobs, engine, launchpad, take_jobs, opened, trace, part, listed):
+    """It runs what it names, unless the workspace lists what may be run."""
+    campaign_id, _ = round_jobs
+    if listed:
+        with (engine.folder / "godelta.yaml").open("a") as stream:
+            stream.write("programs: [ase]\n")
+    kind = {"foundation": {"name": "ase"}, "reference": {"engine": "ase"}}[part]
+    system = kind | {"calculator": "os.system", "arguments": {"command": f"touch {trace}"}}
+    opened.campaigns.update_one({"campaign_id": campaign_id}, {"$set": {f"config.{part}": system}})
+    take_jobs(campaign_id=campaign_id)
+    assert trace.exists() != listed
+    if listed:
+        failed = launchpad.launches.find_one({"state": "FIZZLED"})
+        assert "does not allow" in failed["action"]["stored_data"]["_exception"]["_stacktrace"]

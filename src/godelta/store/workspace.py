@@ -33,6 +33,11 @@ class WorkspaceSettings(Settings):
     """Contents of godelta.yaml in a workspace."""
 
     database: DatabaseSettings = DatabaseSettings()
+    programs: tuple[str, ...] | None = Field(
+        None,
+        description="what workers may run for campaigns: import paths of calculators, or their packages, and"
+        " commands that start engines; not given: whatever a campaign names",
+    )
 
 
 @dataclass(frozen=True)
