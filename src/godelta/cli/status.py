@@ -3,7 +3,9 @@
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +53,7 @@ class _View:
 
     show: Callable[[], RenderableType]
     line: str
-    value: Any
+    value: Callable[[], Any]
     ended: bool = False
 
 
@@ -71,18 +73,16 @@ def show_status(
             f"no state of a campaign: {', '.join(unknown)}", mend=f"there are: {', '.join(STATE_ORDER)}"
         )
     store = open_existing(folder).connect(start=True)
-    if name is None:
-        read = lambda: _all(store, options)  # noqa: E731 - one of two
-    else:
-        document = campaigns.get_campaign(store, name)
-        read = lambda: _one(store, document)  # noqa: E731
+    read = partial(_all, store, options)
+    if name is not None:
+        read = partial(_one, store, campaigns.get_campaign(store, name))
     if options.every is not None:
         try:
             _watch(read, output, options.every)
         except KeyboardInterrupt:
             return
     elif output == "json":
-        print_json(read().value)
+        print_json(read().value())
     else:
         console.print(read().show())
 
@@ -104,12 +104,13 @@ def _watch_lines(view: _View, read: Callable[[], _View], output: str, every: flo
     """A line for every look that finds something new; with JSON a document on each line."""
     shown = None
     while True:
-        if output == "json" and view.value != shown:
-            print_json_line(view.value)
-            shown = view.value
-        elif output != "json" and view.line != shown:
-            console.print(view.line, soft_wrap=True, markup=False)
-            shown = view.line
+        new = view.value() if output == "json" else view.line
+        if new != shown:
+            shown = new
+            if output == "json":
+                print_json_line(new)
+            else:
+                console.print(new, soft_wrap=True, markup=False)
         if view.ended:
             return
         time.sleep(every)
@@ -117,8 +118,10 @@ def _watch_lines(view: _View, read: Callable[[], _View], output: str, every: flo
 
 
 def _all(store: Store, options: StatusOptions) -> _View:
-    rows = overviews(store, states=options.states, tags=options.tags)
-    queue = queue_counts(store)
+    with ThreadPoolExecutor(1) as beside:  # the server has time for both at once
+        counted = beside.submit(queue_counts, store)
+        rows = overviews(store, states=options.states, tags=options.tags)
+        queue = counted.result()
     found = Campaigns(
         rows,
         options.limit,
@@ -131,7 +134,7 @@ def _all(store: Store, options: StatusOptions) -> _View:
     return _View(
         lambda: all_campaigns(found, console.width),
         all_line(found),
-        [as_row(row, queue.get(row.campaign_id, {})) for row in rows[: options.limit]],
+        lambda: [as_row(row, queue.get(row.campaign_id, {})) for row in rows[: options.limit]],
     )
 
 
@@ -148,7 +151,7 @@ def _one(store: Store, campaign: CampaignDocument) -> _View:
     return _View(
         lambda: one_campaign(situation, waits(situation), store.now(), console.width),
         one_line(situation.overview),
-        as_detail(situation),
+        partial(as_detail, situation),
         ended=situation.overview.state in ENDED,
     )
 
