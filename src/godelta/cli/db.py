@@ -1,20 +1,17 @@
 """`godelta db`: the private database server, backups, and the way back."""
 
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import ValidationError
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from godelta import logs
 from godelta.cli.console import console
+from godelta.cli.longwork import bar, interruptible
 from godelta.cli.workspace import open_existing, open_or_make
 from godelta.errors import GodeltaError, InputError
-from godelta.store.backup import Manifest, Report, backup, restore
+from godelta.store.backup import Manifest, backup, restore
 from godelta.store.credentials import address_of
 from godelta.store.database import connect
 from godelta.store.workspace import DatabaseSettings, Workspace
@@ -68,9 +65,9 @@ def write_backup(target: Path | None, folder: Path | None) -> int:
     workspace = open_existing(folder)
     settings = workspace.settings().database
     path = target or Path(f"{settings.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}.zip")
-    with _interruptible("nothing was written") as interrupted:
+    with interruptible("nothing was written") as interrupted:
         store = workspace.connect(start=True)
-        with _bar("Backing up") as report:
+        with bar("Backing up") as report:
             manifest = backup(store, path, report=report, own_server=settings.is_private)
         store.close()
         _tell(f"Wrote {path}", manifest)
@@ -82,12 +79,12 @@ def read_backup(source: Path, folder: Path | None, *, force: bool, name: str | N
     workspace = open_or_make(folder)
     own = workspace.settings().database
     wanted = _name(name) if name else own.name
-    with _interruptible("the same command, with --force, does it again") as interrupted:
+    with interruptible("the same command, with --force, does it again") as interrupted:
         uri, _ = workspace.database_uri(start=True)
         if force and own.is_private:
             _nobody_else(workspace)
-        store = connect(uri, wanted, half_restored=True)
-        with _bar("Restoring") as report:
+        store = connect(uri, wanted, half_restored=True, older=True)
+        with bar("Restoring") as report:
             manifest = restore(store, source, force=force, report=report)
         forget_jobs(store.db)
         store.close()
@@ -127,34 +124,3 @@ def _tell(what: str, manifest: Manifest) -> None:
         markup=False,
         soft_wrap=True,
     )
-
-
-@contextmanager
-def _interruptible(outcome: str) -> Iterator[list[bool]]:
-    """Ctrl-C and SIGTERM end the work with a line; the list is no longer empty then."""
-    interrupted: list[bool] = []
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield interrupted
-    except KeyboardInterrupt:
-        interrupted.append(True)
-        console.print(f"Stopped; {outcome}.")
-
-
-@contextmanager
-def _bar(title: str) -> Iterator[Report]:
-    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(title, total=None)
-        yield _reporter(progress, task)
-
-
-def _reporter(progress: Progress, task: TaskID) -> Callable[[int, int], None]:
-    shown = [0.0]
-
-    def report(done: int, total: int) -> None:
-        if time.monotonic() - shown[0] > 0.1:
-            shown[0] = time.monotonic()
-            progress.update(task, completed=done, total=total)
-
-    return report

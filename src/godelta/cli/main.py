@@ -279,6 +279,49 @@ def query(
     show_query(wanted, workspace, export=export, output=output)
 
 
+@app.command("export")
+def export_(
+    campaign: Annotated[str, typer.Argument(help="Name of a campaign")],
+    file: Annotated[
+        Path | None, typer.Argument(help="File to write [default: CAMPAIGN-TIME.zip in this folder]")
+    ] = None,
+    features: Annotated[
+        bool, typer.Option("--features", help="Include the cache of descriptors: larger, goes on faster")
+    ] = False,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Write one campaign to a file, with all that it needs to go on in another database."""
+    from godelta.cli.transfer import write_export
+
+    raise typer.Exit(write_export(campaign, file, workspace, features=features))
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="A file of `godelta export`")],
+    name: Annotated[str | None, typer.Option(help="Name of the campaign here [default: as it was]")] = None,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Take in a campaign that `godelta export` wrote; to do it twice changes nothing."""
+    from godelta.cli.transfer import read_export
+
+    raise typer.Exit(read_export(file, workspace, name=name))
+
+
+@app.command()
+def migrate(
+    backup: Annotated[
+        Path | None, typer.Option(help="File for the backup [default: in the workspace's folder backups]")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Though workers seem to be at work")] = False,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Bring a database that an older godelta wrote to this one's schema, after a backup."""
+    from godelta.cli.migrate import migrate_database
+
+    raise typer.Exit(migrate_database(workspace, target=backup, force=force))
+
+
 @app.command("logs")
 def show_logs(
     campaign: Annotated[str | None, typer.Argument(help="Name of a campaign; none: every line")] = None,

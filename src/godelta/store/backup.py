@@ -1,8 +1,8 @@
 """Backups: one consistent snapshot of a database in a zip file, and the way back.
 
-The file holds one BSON stream per collection and a manifest with counts and checksums. Nothing of the
-server goes into it: no addresses, no users, no passwords. The LaunchPad stays behind as well: what it
-holds is rebuilt from our own collections.
+An export is the same with one campaign in it (`transfer`). The file holds one BSON stream per collection and
+a manifest with counts and checksums. Nothing of the server goes into it: no addresses, no users, no
+passwords. The LaunchPad stays behind as well: what it holds is rebuilt from our own collections.
 """
 
 import hashlib
@@ -10,8 +10,9 @@ import json
 import os
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -27,6 +28,7 @@ from pymongo.errors import OperationFailure
 
 import godelta
 from godelta.errors import GodeltaError, InputError
+from godelta.store import migrations
 from godelta.store.database import RESTORE_NOTE, Raw, Store
 from godelta.store.documents import SCHEMA_VERSION
 
@@ -48,6 +50,25 @@ _DAMAGED = (zipfile.BadZipFile, zlib.error, InvalidBSON, EOFError, KeyError, Val
 Report = Callable[[int, int], None]  # documents done, of how many
 
 
+@dataclass(frozen=True)
+class Extract:
+    """What a file is to hold, if not everything.
+
+    Parameters
+    ----------
+    campaign
+        Name of the campaign.
+    filters
+        Called with the snapshot's session: filters by collection, of those that have something to give.
+    edit
+        Changes a document of a collection on its way into the file.
+    """
+
+    campaign: str
+    filters: Callable[[ClientSession], Mapping[str, Raw]]
+    edit: Callable[[str, RawBSONDocument], bytes]
+
+
 class Part(BaseModel):
     """One collection of a backup."""
 
@@ -58,12 +79,16 @@ class Part(BaseModel):
     sha256: str
 
 
+Kind = Literal["godelta backup", "godelta export"]
+
+
 class Manifest(BaseModel):
-    """What a backup holds."""
+    """What a backup or an export holds."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: Literal["godelta backup"] = "godelta backup"
+    kind: Kind = "godelta backup"
+    campaign: str | None = Field(None, description="name of the campaign of an export")
     format: int = Field(FORMAT, ge=1, le=FORMAT)
     created_at: datetime = Field(description="UTC")
     godelta: str = Field(description="version that wrote it")
@@ -81,7 +106,14 @@ def _quietly(_done: int, _total: int) -> None:
     return
 
 
-def backup(store: Store, target: Path, *, report: Report = _quietly, own_server: bool = False) -> Manifest:
+def backup(
+    store: Store,
+    target: Path,
+    *,
+    report: Report = _quietly,
+    own_server: bool = False,
+    extract: Extract | None = None,
+) -> Manifest:
     """Write the database as it is at this moment; others may go on working.
 
     The file appears under its name when it is complete, never before.
@@ -96,6 +128,8 @@ def backup(store: Store, target: Path, *, report: Report = _quietly, own_server:
         Called with the documents done, and how many there are about.
     own_server
         The server is ours alone: it may be told to keep its history until the backup is done.
+    extract
+        Write this part of the database only.
 
     Raises
     ------
@@ -109,7 +143,7 @@ def backup(store: Store, target: Path, *, report: Report = _quietly, own_server:
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         with _history(store.db.client) if own_server else _as_it_is():
-            manifest = _written(store, partial, report)
+            manifest = _written(store, partial, report, extract)
         partial.rename(target)
     except OSError as error:
         raise GodeltaError(
@@ -139,8 +173,8 @@ def verify(source: Path, *, report: Report = _quietly) -> Manifest:
     InputError
         It cannot be read, is damaged or incomplete, or a newer godelta wrote it.
     """
-    with _readable(source), zipfile.ZipFile(source) as archive:
-        manifest = _manifest(source, archive)
+    with readable(source), zipfile.ZipFile(source) as archive:
+        manifest = read_manifest(source, archive)
         done = 0
         for name, part in manifest.collections.items():
             for _ in _documents(archive, name, part):
@@ -150,7 +184,7 @@ def verify(source: Path, *, report: Report = _quietly) -> Manifest:
 
 
 def restore(store: Store, source: Path, *, force: bool = False, report: Report = _quietly) -> Manifest:
-    """Bring a database back to what a backup holds.
+    """Bring a database back to what a backup holds, and to this godelta's schema.
 
     Everything is verified, then loaded beside what is there, then put in its place. Evaluations that
     were being computed when the backup was taken are free to be computed again.
@@ -173,20 +207,45 @@ def restore(store: Store, source: Path, *, force: bool = False, report: Report =
         been changed then.
     """
     manifest = verify(source, report=lambda done, total: report(done, 2 * total))
+    expect("godelta backup", manifest, source)
     if not force and _in_use(store):
         raise InputError(
             "the database is not empty",
             where=store.db.name,
             mend="--force replaces what it holds; --name NAME restores into another database",
         )
-    with _readable(source), zipfile.ZipFile(source) as archive:
-        _load(store, archive, manifest, lambda done, total: report(total + done, 2 * total))
+    with readable(source), zipfile.ZipFile(source) as archive:
+        load(store, archive, manifest, lambda done, total: report(total + done, 2 * total))
     # Who computed these then is gone; the token stays, so that nobody can commit who is not.
     held = {"state": "pending", "lease": {"$ne": None}}
     store.db[f"{STAGE}evaluations"].update_many(held, {"$set": {"lease": None}})
     _swap(store, manifest, source)
     store.ensure_indexes()
+    migrations.apply(store)
     return manifest
+
+
+def expect(kind: Kind, manifest: Manifest, source: Path) -> None:
+    """Refuse a backup where an export is wanted, and the other way round.
+
+    Raises
+    ------
+    InputError
+        It is the other kind.
+    """
+    if manifest.kind == kind:
+        return
+    if manifest.kind == "godelta export":
+        raise InputError(
+            f"this is the export of one campaign, {manifest.campaign!r}, no backup of a database",
+            where=str(source),
+            mend="`godelta import` takes it",
+        )
+    raise InputError(
+        "this is the backup of a whole database, not the export of a campaign",
+        where=str(source),
+        mend="`godelta db restore` takes it; `godelta export` writes one campaign",
+    )
 
 
 @contextmanager
@@ -206,12 +265,12 @@ def _history(client: MongoClient[Raw]) -> Iterator[None]:
         client.admin.command({"setParameter": 1, name: before})
 
 
-def _written(store: Store, partial: Path, report: Report) -> Manifest:
+def _written(store: Store, partial: Path, report: Report, extract: Extract | None) -> Manifest:
     for attempt in range(5):
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as stream:
             try:
-                manifest = _write(store, stream, report)
+                manifest = _write(store, stream, report, extract)
             except OperationFailure as error:
                 # Collections or indexes have only just been made: a moment later they can be read.
                 if error.code != _SNAPSHOT_UNAVAILABLE or attempt == 4:
@@ -223,9 +282,8 @@ def _written(store: Store, partial: Path, report: Report) -> Manifest:
     raise AssertionError("unreachable")
 
 
-def _write(store: Store, stream: BinaryIO, report: Report) -> Manifest:
+def _write(store: Store, stream: BinaryIO, report: Report, extract: Extract | None) -> Manifest:
     client = store.db.client
-    total = sum(store.db[name].estimated_document_count() for name in COLLECTIONS)
     parts: dict[str, Part] = {}
     done = 0
     with (
@@ -233,16 +291,20 @@ def _write(store: Store, stream: BinaryIO, report: Report) -> Manifest:
         zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=LEVEL) as archive,
     ):
         schema = store.db["meta"].find_one({"_id": "schema"}, session=session)
+        filters = dict.fromkeys(COLLECTIONS, Raw()) if extract is None else extract.filters(session)
+        total = sum(_about(store, name, wanted) for name, wanted in filters.items())
         for name in COLLECTIONS:
             digest, count, size = hashlib.sha256(), 0, 0
             with archive.open(f"{name}.bson", "w", force_zip64=True) as member:
-                for raw in _snapshot(store, name, session):
+                for raw in _snapshot(store, name, session, filters, extract):
                     member.write(raw)
                     digest.update(raw)
                     count, size, done = count + 1, size + len(raw), done + 1
                     report(done, max(done, total))
             parts[name] = Part(count=count, size=size, sha256=digest.hexdigest())
         manifest = Manifest(
+            kind="godelta backup" if extract is None else "godelta export",
+            campaign=None if extract is None else extract.campaign,
             created_at=datetime.now(UTC),
             godelta=godelta.__version__,
             schema_version=schema["version"] if schema else SCHEMA_VERSION,
@@ -253,14 +315,22 @@ def _write(store: Store, stream: BinaryIO, report: Report) -> Manifest:
     return manifest
 
 
-def _snapshot(store: Store, name: str, session: ClientSession) -> Iterator[bytes]:
+def _about(store: Store, name: str, wanted: Raw) -> int:
+    return store.db[name].count_documents(wanted) if wanted else store.db[name].estimated_document_count()
+
+
+def _snapshot(
+    store: Store, name: str, session: ClientSession, filters: Mapping[str, Raw], extract: Extract | None
+) -> Iterator[bytes]:
+    if name not in filters:
+        return
     collection = store.db.with_options(codec_options=_RAW)[name]
-    for document in collection.find({}, session=session):
-        yield bytes(document.raw)
+    for document in collection.find(filters[name], session=session):
+        yield bytes(document.raw) if extract is None else extract.edit(name, document)
 
 
 @contextmanager
-def _readable(source: Path) -> Iterator[None]:
+def readable(source: Path) -> Iterator[None]:
     """Say what is wrong with a backup."""
     try:
         yield
@@ -268,7 +338,7 @@ def _readable(source: Path) -> Iterator[None]:
         raise InputError(
             f"cannot be read: {error.strerror or error}",
             where=str(source),
-            mend="name a file that `godelta db backup` has written",
+            mend="name a file that `godelta db backup` or `godelta export` has written",
         ) from error
     except _DAMAGED as error:
         raise InputError(
@@ -278,7 +348,8 @@ def _readable(source: Path) -> Iterator[None]:
         ) from error
 
 
-def _manifest(source: Path, archive: zipfile.ZipFile) -> Manifest:
+def read_manifest(source: Path, archive: zipfile.ZipFile) -> Manifest:
+    """What a file says that it holds; ValueError where that is not what godelta writes."""
     values = json.loads(archive.read(MANIFEST))
     if not isinstance(values, dict):
         raise ValueError("its manifest is no mapping")
@@ -320,23 +391,26 @@ def _in_use(store: Store) -> bool:
     )
 
 
-def _load(store: Store, archive: zipfile.ZipFile, manifest: Manifest, report: Report) -> None:
+def load(
+    store: Store, archive: zipfile.ZipFile, manifest: Manifest, report: Report, *, stage: str = STAGE
+) -> None:
+    """Load a file's documents into collections beside those in use, whose names begin with `stage`."""
     done = 0
     for name, part in manifest.collections.items():
-        stage = store.db.get_collection(STAGE + name, codec_options=_RAW)
-        stage.drop()  # of a restore that was interrupted
+        beside = store.db.get_collection(stage + name, codec_options=_RAW)
+        beside.drop()  # of a restore that was interrupted
         batch: list[RawBSONDocument] = []
         size = 0
         for document in _documents(archive, name, part):
             batch.append(document)
             size += len(document.raw)
             if size >= BATCH_BYTES:
-                stage.insert_many(batch, ordered=False)
+                beside.insert_many(batch, ordered=False)
                 done += len(batch)
                 report(done, manifest.count)
                 batch, size = [], 0
         if batch:
-            stage.insert_many(batch, ordered=False)
+            beside.insert_many(batch, ordered=False)
             done += len(batch)
             report(done, manifest.count)
 

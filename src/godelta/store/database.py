@@ -147,7 +147,12 @@ def patiently(
 
 
 def connect(
-    uri: str, name: str = "godelta", *, timeout_ms: int = 90_000, half_restored: bool = False
+    uri: str,
+    name: str = "godelta",
+    *,
+    timeout_ms: int = 90_000,
+    half_restored: bool = False,
+    older: bool = False,
 ) -> Store:
     """Connect to a database and check that this version of godelta can read it.
 
@@ -162,6 +167,8 @@ def connect(
         short outage fatal for running jobs.
     half_restored
         Take a database whose restore was interrupted as well.
+    older
+        Take a database of an older schema as well, to migrate or to replace it.
 
     Raises
     ------
@@ -187,7 +194,7 @@ def connect(
         raise unusable(uri, error) from None
     database = client[name]
     try:
-        _check_usable(database, half_restored)
+        _check_usable(database, half_restored, older)
     except GodeltaError:
         client.close()
         raise
@@ -210,10 +217,10 @@ def connect(
     )
 
 
-def _check_usable(database: Database[Raw], half_restored: bool) -> None:
+def _check_usable(database: Database[Raw], half_restored: bool, older: bool) -> None:
     notes = {raw["_id"]: raw for raw in database["meta"].find({"_id": {"$in": ["schema", RESTORE_NOTE]}})}
     version = notes["schema"].get("version") if "schema" in notes else SCHEMA_VERSION
-    _check_version(version, database.name)
+    _check_version(version, database.name, older)
     if RESTORE_NOTE in notes and not half_restored:
         raise GodeltaError(
             "the database was being restored, and that was interrupted",
@@ -222,7 +229,7 @@ def _check_usable(database: Database[Raw], half_restored: bool) -> None:
         )
 
 
-def _check_version(version: object, name: str) -> None:
+def _check_version(version: object, name: str, older: bool) -> None:
     if type(version) is not int:
         raise GodeltaError(
             f"the database's note of its schema version is garbled: {version!r}",
@@ -234,4 +241,10 @@ def _check_version(version: object, name: str) -> None:
             f"the database has schema version {version}, this godelta reads up to {SCHEMA_VERSION}",
             where=name,
             mend="upgrade godelta",
+        )
+    if version < SCHEMA_VERSION and not older:
+        raise GodeltaError(
+            f"the database has schema version {version} of an older godelta, this one needs {SCHEMA_VERSION}",
+            where=name,
+            mend="when nobody works on it: `godelta migrate`, which takes a backup first",
         )

@@ -1,0 +1,42 @@
+"""What commands that take a while show, and how they end when they are stopped."""
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from godelta.cli.console import console
+
+
+@contextmanager
+def interruptible(outcome: str) -> Iterator[list[bool]]:
+    """Ctrl-C and SIGTERM end the work with a line; the list is no longer empty then."""
+    interrupted: list[bool] = []
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield interrupted
+    except KeyboardInterrupt:
+        interrupted.append(True)
+        console.print(f"Stopped; {outcome}.")
+
+
+@contextmanager
+def bar(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar that shows how much is done, of how much."""
+    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(title, total=None)
+        yield _reporter(progress, task)
+
+
+def _reporter(progress: Progress, task: TaskID) -> Callable[[int, int], None]:
+    shown = [0.0]
+
+    def report(done: int, total: int) -> None:
+        if time.monotonic() - shown[0] > 0.1:
+            shown[0] = time.monotonic()
+            progress.update(task, completed=done, total=total)
+
+    return report
