@@ -170,8 +170,9 @@ def _send(workspace: Workspace, class_: ResourceClass, job_name: str) -> str:
             where=str(folder),
             mend="make room in the workspace, or lower your quota's use; then give the command again",
         ) from None
-    except GodeltaError:
+    except GodeltaError as error:
         remove_folder(folder)
+        error.where = str(class_.path)
         raise
     log.info("batch job %s sent for %s", job_id, class_.category)
     return job_id

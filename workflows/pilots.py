@@ -41,8 +41,8 @@ class Stillborn:
         minutes = max(1, round((self.until - time.time()) / 60))
         printed = _tail(self.folder)
         return GodeltaError(
-            f"{self.count} batch jobs ended before they could take a job; the next one is sent in"
-            f" {minutes} min{printed}",
+            f"{self.count} batch job{'s' * (self.count > 1)} ended before taking a job; the next one is"
+            f" sent in {minutes} min{printed}",
             where=str(self.folder),
             mend="mend pre_rocket in the qadapter file of its class, then `godelta submit --launch` anew",
         )

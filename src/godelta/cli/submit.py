@@ -1,5 +1,6 @@
 """`godelta submit`: campaigns into the queue, batch jobs for what waits in it."""
 
+import logging
 import signal
 import time
 from collections.abc import Sequence
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from fireworks import LaunchPad
 
     from godelta.workflows.launcher import Launched
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ def _submit(workspace: Workspace, configs: dict[Path, CampaignConfig], options: 
     if len(configs) > 20:
         console.print(f"{len(configs) - wrong} campaigns are in the queue.")
     if options.launch:
-        _launch_alone(workspace, store, launchpad, options)
+        wrong += not _launch_alone(workspace, store, launchpad, options)
     elif configs:
         console.print(
             "Workers do the rest: [bold]godelta submit --launch[/] sends them to SLURM,"
@@ -121,22 +124,25 @@ def _submit(workspace: Workspace, configs: dict[Path, CampaignConfig], options: 
     return 1 if wrong else 0
 
 
-def _launch_alone(workspace: Workspace, store: Store, launchpad: "LaunchPad", options: SubmitOptions) -> None:
-    """One launcher per workspace: two would send twice what is needed."""
+def _launch_alone(workspace: Workspace, store: Store, launchpad: "LaunchPad", options: SubmitOptions) -> bool:
+    """Send batch jobs, unless somebody does; whether SLURM took what was sent last.
+
+    One launcher per workspace: two would send twice what is needed.
+    """
     lock = FileLock(workspace.state / "launch.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
         console.print("Another `godelta submit --launch` of this workspace sends the batch jobs.")
-        return
+        return True
     try:
         with ServerWatch(workspace):
-            _launch(workspace, store, launchpad, options)
+            return _launch(workspace, store, launchpad, options)
     finally:
         lock.release()
 
 
-def _launch(workspace: Workspace, store: Store, launchpad: "LaunchPad", options: SubmitOptions) -> None:
+def _launch(workspace: Workspace, store: Store, launchpad: "LaunchPad", options: SubmitOptions) -> bool:
     uri, _ = workspace.database_uri(start=False)
     steadily = partial(patiently, check=lambda: check_address(workspace, uri))
     said: dict[str, str] = {}
@@ -145,17 +151,18 @@ def _launch(workspace: Workspace, store: Store, launchpad: "LaunchPad", options:
         running = steadily(lambda: _tend(store, launchpad))
         if not running:
             console.print("No campaign runs any more. `godelta status` shows how they ended.")
-            return
+            return True
         try:
-            _tell(steadily(lambda: _send(workspace, store, launchpad, since)), said)
+            outcome = steadily(lambda: _send(workspace, store, launchpad, since))
+            _tell(outcome, said)
         except GodeltaError as error:  # SLURM is away, as clusters are at times: it comes back
             if options.once:
                 raise
             _say(said, "slurm", f"[yellow]{escape(str(error))}[/]\n  trying again every {options.every:g} s")
         else:
             said.pop("slurm", None)
-        if options.once:
-            return
+            if options.once:
+                return not outcome.refused
         time.sleep(options.every)
 
 
@@ -173,7 +180,10 @@ def _tend(store: Store, launchpad: "LaunchPad") -> int:
     batch_lives = slurm.lives_of(store)
     running = [c for c in campaigns.list_campaigns(store) if c.state == "running"]
     for campaign in running:
-        advance(store, launchpad, campaign.campaign_id, batch_lives)
+        try:
+            advance(store, launchpad, campaign.campaign_id, batch_lives)
+        except GodeltaError as error:  # one damaged campaign must not hold up the others
+            log.error("%s cannot be planned: %s", campaign.name, error)
     return sum(c.state == "running" for c in campaigns.list_campaigns(store))
 
 
