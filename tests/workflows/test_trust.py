@@ -250,3 +250,15 @@ def test_a_poisoned_campaign(round_jobs, engine, launchpad, take_jobs, opened, t
     if listed:
         failed = launchpad.launches.find_one({"state": "FIZZLED"})
         assert "does not allow" in failed["action"]["stored_data"]["_exception"]["_stacktrace"]
+
+
+def test_a_campaign_that_grows_by_its_own_jobs(launchpad, take_jobs, opened, cheap_config):
+    """A flow of plain jobflow, put on the queue: makers as arguments, and jobs that add others."""
+    from jobflow.managers.fireworks import flow_to_workflow
+
+    from godelta.workflows.campaign_flow import CampaignFlowMaker
+
+    launchpad.add_wf(flow_to_workflow(CampaignFlowMaker().make(cheap_config(name="grown"))))
+    assert take_jobs(idle_seconds=2.0) == 11
+    assert campaigns.get_campaign(opened, "grown").state == "finished"
+    assert not refused_jobs(opened.db)
