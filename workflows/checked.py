@@ -18,7 +18,7 @@ TRIES = 20  # jobs to set aside in one workflow before its refresh is given up
 log = logging.getLogger(__name__)
 
 
-class CheckedOutputs(MongoStore):  # type: ignore[misc]
+class CheckedOutputs(MongoStore):
     """jobflow's store of outputs: one that is no plain data is an error of the job that reads it."""
 
     def query(self, *args: Any, **kwargs: Any) -> Iterator[dict[str, Any]]:

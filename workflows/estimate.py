@@ -6,6 +6,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from jobflow import Job
+
 from godelta.campaign import CampaignConfig
 from godelta.errors import InputError
 from godelta.reference.registry import reference_hash
@@ -58,7 +60,7 @@ def plan(config: CampaignConfig, workspace: Workspace, store: Store | None) -> P
     """
     key = RoundKey("0" * 24, 0, 0)
     flow = RoundFlowMaker().make(key, 0, config)
-    jobs = Counter(member.config.manager_config["_category"] for member in flow.jobs)
+    jobs = Counter(job.config.manager_config["_category"] for job in flow.jobs if isinstance(job, Job))
     rounds = config.budget.rounds * config.budget.chains
     names = categories(config)
     own = own_resources([config])

@@ -176,4 +176,5 @@ def pilot_prefix(store: Store) -> str:
         upsert=True,
         return_document=ReturnDocument.AFTER,
     )
+    assert raw is not None  # made where it was missing
     return str(raw["prefix"])

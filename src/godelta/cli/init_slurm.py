@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import typer
 from pydantic import ValidationError
@@ -70,7 +71,7 @@ class SlurmAnswers:
     def asked(self) -> "SlurmAnswers":
         """With everything that was not said asked for, or a default where nobody can be asked."""
         ask = _ask if sys.stdin.isatty() and sys.stdout.isatty() else _take_default
-        found: dict[str, object] = {}
+        found: dict[str, Any] = {}
         for name, (question, default) in QUESTIONS.items():
             if getattr(self, name) is None:
                 answer = ask(question, str(default))
@@ -143,7 +144,7 @@ def _take_default(_: str, default: str) -> str:
     return default
 
 
-def _converted(name: str, answer: str) -> object:
+def _converted(name: str, answer: str) -> Any:
     if name in ("modules", "foundations"):
         return tuple(answer.split())
     if name == "ranks":
@@ -157,14 +158,16 @@ def slurm_files(folder: Path, answers: SlurmAnswers) -> dict[Path, str]:
     made = {target / TEMPLATE: _read(TEMPLATE)}
     first, *others = answers.foundations or ("chgnet",)
     gpus = answers.gpus or ("1" if answers.gpu_partition else None)
-    search = {
+    search: dict[str, object] = {
         "partition": answers.gpu_partition or answers.partition, "gpus": gpus, "cpus": 4, "ntasks": 1,
         "pack": 4, "mem": "16G", "walltime": answers.walltime,
     }  # fmt: skip
-    reference = {
+    reference: dict[str, object] = {
         "partition": answers.partition, "ntasks": answers.ranks, "pack": 5, "walltime": answers.walltime,
     }  # fmt: skip
-    light = {"partition": answers.partition, "pack": 50, "max_pilots": 2, "mem": "4G", "walltime": "01:00:00"}
+    light: dict[str, object] = {
+        "partition": answers.partition, "pack": 50, "max_pilots": 2, "mem": "4G", "walltime": "01:00:00",
+    }  # fmt: skip
     classes: list[tuple[str, str, str, dict[str, object]]] = [
         ("search", f"search-{_name(first)}", "searches and Δ-training", search),
         *((f"search-{_name(n)}", f"search-{_name(n)}", f"searches with {_name(n)}", search) for n in others),
