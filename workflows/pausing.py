@@ -9,7 +9,7 @@ from godelta.store.documents import CampaignDocument, CampaignState, RoundDocume
 from godelta.store.workers import BatchLives
 from godelta.workflows.launchpad import ROUND_METADATA
 from godelta.workflows.planner import OFF_THE_QUEUE, advance
-from godelta.workflows.queue import archive, jobs_under_way, take_off
+from godelta.workflows.queue import archive_former, jobs_under_way, take_off
 from godelta.workflows.round import workflow_mark
 
 if TYPE_CHECKING:
@@ -111,15 +111,16 @@ def cancel(
 
 def _withdraw(store: Store, launchpad: "LaunchPad", round_: RoundDocument) -> None:
     """Take a round back from the jobs that are at it."""
-    mark = workflow_mark(round_.key, round_.epoch)
-    workflow = launchpad.workflows.find_one({f"metadata.{ROUND_METADATA}": mark}, {"nodes": 1})
-    if workflow is None:
+    epoch = round_.epoch
+    mark = workflow_mark(round_.key, epoch)
+    if launchpad.workflows.find_one({f"metadata.{ROUND_METADATA}": mark}, {"_id": 1}) is None:
+        archive_former(launchpad, round_.key, epoch)  # withdrawn before, perhaps not to the end
         return
     try:
-        rounds.bump_epoch(store, round_.key, round_.epoch)
+        epoch = rounds.bump_epoch(store, round_.key, epoch)
     except Superseded:  # closed, or withdrawn by somebody else, a moment ago
         return
-    archive(launchpad, workflow["nodes"])
+    archive_former(launchpad, round_.key, epoch)
 
 
 def _left_alone(campaign: CampaignDocument, state: CampaignState) -> str:

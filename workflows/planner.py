@@ -22,7 +22,7 @@ from godelta.workflows.closing import may_close, next_closing
 from godelta.workflows.health import Health, judge
 from godelta.workflows.launchpad import ROUND_METADATA, UNIQUE, set_up
 from godelta.workflows.outcome import end_state, hopeless
-from godelta.workflows.queue import archive, orphans, take_off
+from godelta.workflows.queue import archive, archive_former, orphans, take_off
 from godelta.workflows.round import categories, closing_workflow, round_workflow, workflow_mark
 
 if TYPE_CHECKING:
@@ -114,6 +114,7 @@ def _ensure_workflow(
     query = {f"metadata.{ROUND_METADATA}": workflow_mark(round_.key, round_.epoch)}
     workflow = launchpad.workflows.find_one(query, {"nodes": 1, "updated_on": 1})
     if workflow is None:
+        archive_former(launchpad, round_.key, round_.epoch)
         archive(launchpad, orphans(launchpad, round_.campaign_id))
         return _add_workflow(launchpad, round_.key, round_.epoch, config)
     verdict = judge(store, launchpad, workflow, batch_lives, set(categories(config).values()))
@@ -124,7 +125,7 @@ def _ensure_workflow(
         epoch = rounds.bump_epoch(store, round_.key, round_.epoch, failed=failed)
     except Superseded:  # somebody else has planned it anew, or it was closed a moment ago
         return ""
-    archive(launchpad, workflow["nodes"])
+    archive_former(launchpad, round_.key, epoch)
     log.log(
         logging.INFO if verdict.health is Health.STOPPED else logging.WARNING,
         "round taken back: %s",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from godelta.store import workers
 from godelta.store.database import Store
+from godelta.store.documents import RoundKey
 from godelta.store.workers import BatchLives
 from godelta.workflows.launchpad import ROUND_METADATA
 from godelta.workflows.round import CAMPAIGN_FIELD, LIGHT
@@ -42,6 +43,19 @@ def archive(launchpad: "LaunchPad", nodes: Collection[int]) -> None:
         {"nodes": {"$in": ids}},
         {"$set": {"state": "ARCHIVED", "fw_states": {str(node): "ARCHIVED" for node in ids}}},
     )
+
+
+def archive_former(launchpad: "LaunchPad", key: RoundKey, epoch: int) -> None:
+    """Take the workflows of a round's former epochs off the queue, also where that was interrupted."""
+    query = {f"metadata.{ROUND_METADATA}": _under(str(key)), "state": {"$ne": "ARCHIVED"}}
+    for raw in launchpad.workflows.find(query, {"nodes": 1, "metadata": 1}):
+        if int(raw["metadata"][ROUND_METADATA].split("/")[3]) < epoch:
+            archive(launchpad, raw["nodes"])
+
+
+def _under(start: str) -> dict[str, str]:
+    """The condition on a mark that it goes on from there."""
+    return {"$gte": f"{start}/", "$lt": f"{start}0"}  # "0" follows "/"
 
 
 def orphans(launchpad: "LaunchPad", campaign_id: str) -> list[int]:
@@ -111,8 +125,7 @@ def jobs_under_way(launchpad: "LaunchPad", campaign_id: str) -> int:
 
 def locked_workflows(launchpad: "LaunchPad", campaign_id: str) -> list[dict[str, Any]]:
     """The campaign's workflows that are locked at this moment, but for archived ones."""
-    mark = {"$gte": f"{campaign_id}/", "$lt": f"{campaign_id}0"}  # "0" follows "/"
-    query = {f"metadata.{ROUND_METADATA}": mark, "locked": True, "state": {"$ne": "ARCHIVED"}}
+    query = {f"metadata.{ROUND_METADATA}": _under(campaign_id), "locked": True, "state": {"$ne": "ARCHIVED"}}
     return list(
         launchpad.workflows.find(query, {"nodes": 1, "updated_on": 1, f"metadata.{ROUND_METADATA}": 1})
     )

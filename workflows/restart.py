@@ -17,11 +17,9 @@ from godelta.store.database import Store, Superseded
 from godelta.store.documents import CampaignDocument, RoundDocument
 from godelta.store.retries import NOT_OF_THE_STRUCTURE, Failed
 from godelta.workflows.batch import BatchWatch
-from godelta.workflows.launchpad import ROUND_METADATA
 from godelta.workflows.outcome import first_line, is_infrastructure
 from godelta.workflows.planner import advance
-from godelta.workflows.queue import archive, orphans, stale_locks, unlock
-from godelta.workflows.round import workflow_mark
+from godelta.workflows.queue import archive, archive_former, orphans, stale_locks, unlock
 from godelta.workflows.survey import Finding, open_rounds, survey_leftovers, survey_rounds
 
 if TYPE_CHECKING:
@@ -179,14 +177,11 @@ def _withdraw(
     own = {one.structure_hash for one in structures.get_structures(store, round_.selection)}
     if own.isdisjoint(again):
         return
-    mark = workflow_mark(round_.key, round_.epoch)
-    workflow = launchpad.workflows.find_one({f"metadata.{ROUND_METADATA}": mark}, {"nodes": 1})
     try:
-        rounds.bump_epoch(store, round_.key, round_.epoch)
+        epoch = rounds.bump_epoch(store, round_.key, round_.epoch)
     except Superseded:  # closed, or planned anew by somebody else, a moment ago
         return
-    if workflow is not None:
-        archive(launchpad, workflow["nodes"])
+    archive_former(launchpad, round_.key, epoch)
 
 
 def _is_eligible(campaign: CampaignDocument, options: RestartOptions) -> bool:
