@@ -40,3 +40,30 @@ def test_where_nothing_can_be_written(inside, tmp_path, target):
     assert "cannot be written" in answer.err
     assert str(tmp_path / target) in answer.err
     assert "Traceback" not in answer.err
+
+
+def test_a_workspace_for_a_cluster(inside, tmp_path):
+    folder = tmp_path / "cluster"
+    flags = ["--partition", "normal", "--reference", "emt", "--ranks", "8", "--walltime", "02:00:00"]
+    uri = tmp_path / "uri"
+    answer = inside("init", folder, "--slurm", *flags, "--mongodb-uri-file", uri)
+    assert answer.code == 0
+    assert str(uri) in answer.out.replace("\n", "")
+    assert "godelta submit FILE --launch" in answer.out.replace("\n", " ")
+    assert (folder / ".gitignore").read_text() == ".godelta/\n"
+    assert "mongodb://" not in (folder / "godelta.yaml").read_text()
+    uri.write_text("mongodb://user:secret@127.0.0.1:9/")
+    uri.chmod(0o600)
+    assert Workspace(folder).database_uri(start=False)[0].startswith("mongodb://user:secret@")
+    reference = (folder / "fw_config" / "reference_qadapter.yaml").read_text()
+    assert "ntasks: 8\n" in reference
+    assert 'walltime: "02:00:00"\n' in reference
+    assert "gpus_per_node: null\n" in (folder / "fw_config" / "search_qadapter.yaml").read_text()
+
+
+@pytest.mark.parametrize("flags", [("--walltime", "soon"), ("--partition", "two words"), ("--gpus", "a;b")])
+def test_what_slurm_would_not_understand(inside, tmp_path, flags):
+    answer = inside("init", tmp_path / "cluster", "--slurm", *flags)
+    assert answer.code == 2
+    assert flags[1] in answer.err
+    assert not (tmp_path / "cluster").exists()
