@@ -121,3 +121,30 @@ def test_commands_that_fail(place, mongod_uri, write_campaign, inside, monkeypat
             said += path.read_text(errors="replace")
     assert "not-the-one" not in said
     assert "at-all" not in said
+
+
+def test_a_worker_whose_user_is_taken_away(place, mongod_uri):
+    workspace, _ = place
+    user = f"user_{uuid.uuid4().hex[:8]}"
+    with MongoClient(mongod_uri) as client:
+        client.admin.command("createUser", user, pwd="the-first-one", roles=["root"])
+        host = mongod_uri.rpartition("@")[2]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "godelta.cli.main", "worker", "--idle", "90"],
+            cwd=workspace.folder,
+            env=os.environ | {VARIABLE: f"mongodb://{user}:the-first-one@{host}"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            while not (workspace.state / "workers").is_dir() and process.poll() is None:
+                time.sleep(0.1)
+            client.admin.command("dropUser", user)
+            _, said = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 1
+    message = said[said.rindex("error: ") :]
+    assert "the MongoDB server refuses the connection" in message
+    assert "was the password changed" in message
+    assert "the-first-one" not in said

@@ -440,7 +440,12 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("GODELTA_DEBUG") or type(error).__module__.split(".")[0] != "pymongo":
             raise
-        _fail(f"the database does not answer: {error}\n  `godelta db status` tells more", 1)
+        from godelta.store.credentials import lost_access
+
+        _fail(
+            lost_access(error) or f"the database does not answer: {error}\n  `godelta db status` tells more",
+            1,
+        )
 
 
 def _fail(message: str, code: int) -> None:

@@ -226,13 +226,21 @@ def refused(error: OperationFailure, address: str) -> GodeltaError:
         return GodeltaError(
             f"the MongoDB server refuses the connection: {said}",
             where=address,
-            mend="check user, password and authSource of the database's URI; was the password changed?",
+            mend="check user, password and authSource of the database's URI; was the password changed?"
+            "\n  Put the new one where the URI stands, and give the same command again",
         )
     return GodeltaError(
         f"the MongoDB server refuses the connection: {said}",
         where=address,
         mend="check the database's URI, and what its user may do",
     )
+
+
+def lost_access(error: Exception) -> str | None:
+    """What to say where the server no longer lets this process in; None where that is not the matter."""
+    if isinstance(error, OperationFailure) and error.code in (_UNAUTHORIZED, _AUTHENTICATION_FAILED):
+        return str(refused(error, "database"))
+    return None
 
 
 def silent(error: ServerSelectionTimeoutError, address: str, seconds: float) -> GodeltaError:
