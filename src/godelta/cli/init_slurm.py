@@ -96,7 +96,8 @@ def make_cluster_workspace(
     where = f"the variable {uri_env}" if uri_env else f"the file {uri_file or URI_FILE} (mode 0600)"
     console.print(
         f"\nThe database's URI is read from {where}.\nLook at fw_config/*_qadapter.yaml, then:"
-        f" [bold]{step}godelta check --slurm && godelta submit FILE --launch[/]"
+        f" [bold]{step}godelta check --slurm && godelta submit FILE --launch[/]",
+        soft_wrap=True,  # it is to be copied
     )
 
 
