@@ -159,4 +159,6 @@ def pilots(store: Store) -> Pilots:
             jobs.setdefault(job.name.removeprefix(prefix), []).append(job)
     except GodeltaError as error:
         return Pilots(trouble=error.what)
+    except ValueError:
+        return Pilots(trouble="SLURM's answer cannot be read")
     return Pilots(jobs)

@@ -42,6 +42,17 @@ class Situation:
     pilots: Pilots
 
     @property
+    def gone(self) -> frozenset[str]:
+        """Names of the workers that live no more."""
+        return frozenset(worker.name for worker in self.workers if not worker.alive)
+
+    @property
+    def at_work(self) -> bool:
+        """Whether a job of an open round is being done, by a worker that is not known to be gone."""
+        running = [job for jobs in self.jobs.values() for job in jobs if job.state == "running"]
+        return any(job.worker not in self.gone for job in running)
+
+    @property
     def serving(self) -> list[WorkerStatus]:
         """The living workers that take jobs of this campaign."""
         campaign_id, categories = self.overview.campaign_id, set(self.queue) or {""}
@@ -122,11 +133,8 @@ def _goes_on(campaign: Overview, closed: RoundStatus) -> bool:
 def _of_round(situation: Situation, round_: RoundStatus) -> str:
     jobs = situation.jobs.get((round_.chain, round_.round), [])
     parts = [_progress(situation, round_)]
-    living = {worker.name for worker in situation.workers if worker.alive}
-    known = {worker.name for worker in situation.workers}
     for job in jobs:
-        gone = job.worker in known - living
-        if job.state == "running" and gone:
+        if job.state == "running" and job.worker in situation.gone:
             parts.append(f"the worker of its job {job.name} is gone, another one plans it anew")
         elif job.state == "running" and job.name != "evaluate":
             parts.append(f"{_doing(job)}{_where(situation, job)}")
@@ -138,7 +146,8 @@ def _of_round(situation: Situation, round_: RoundStatus) -> str:
             parts.append(f"its job {job.name} was set aside by hand: `lpad reignite_fws -i {job.fw_id}`")
     parts += _ready(round_, jobs)
     if not jobs:
-        parts.append("not in the queue: a worker puts it there, or `godelta restart`")
+        mend = f"`godelta restart {situation.overview.name}`"
+        parts.append(f"not in the queue: a worker puts it there, or {mend}")
     elif not any(job.state in ("running", "ready") for job in jobs):
         parts.append(f"nothing of it can run: `godelta restart {situation.overview.name}`")
     return "; ".join(parts)
@@ -186,9 +195,8 @@ def _ready(round_: RoundStatus, jobs: Sequence[QueuedJob]) -> list[str]:
 def _of_categories(situation: Situation) -> list[str]:
     """Who will take the jobs that wait for a worker."""
     ready = {category: counts["ready"] for category, counts in situation.queue.items() if counts["ready"]}
-    idle_hands = not situation.queue and not situation.serving
     if not ready:
-        return [_nobody(situation, [])] if idle_hands else []
+        return [] if situation.serving or situation.at_work else [_nobody([])]
     lines, without = [], []
     for category in sorted(ready):
         takers = [w for w in situation.workers if w.serves(situation.overview.campaign_id, category)]
@@ -198,7 +206,7 @@ def _of_categories(situation: Situation) -> list[str]:
         else:
             without.append(category)
     if without:
-        lines.append(_nobody(situation, without if lines else []))
+        lines.append(_nobody(without if lines else []))
     if situation.pilots.trouble:
         lines.append(f"batch jobs are not shown: {situation.pilots.trouble}")
     return lines
@@ -223,7 +231,7 @@ def _of_pilots(found: Pilots, category: str) -> list[str]:
     return [f"{_count(len(waiting), 'pilot')} pending{why}, {len(jobs) - len(waiting)} running"]
 
 
-def _nobody(situation: Situation, categories: Sequence[str]) -> str:
+def _nobody(categories: Sequence[str]) -> str:
     what = ", ".join(categories) or "this"
     return f"nobody works on {what}: `godelta submit --launch`, `godelta worker` or `godelta run FILE`"
 
