@@ -23,6 +23,7 @@ from pymongo.client_session import ClientSession
 from pymongo.errors import DuplicateKeyError
 
 from godelta.campaign import NAME
+from godelta.delta.displaced import MARK
 from godelta.errors import GodeltaError, InputError
 from godelta.store import migrations
 from godelta.store.backup import (
@@ -261,8 +262,11 @@ def _parts(
         "blobs.chunks": {"files_id": held},
     }
     if features:
-        ids = store.structures.distinct("structure_id", mine, session=session)
-        parts["features"] = {"structure_id": {"$in": ids}}
+        mine_too = set(store.structures.distinct("structure_hash", mine, session=session))
+        every = store.features.find({}, {"_id": 0, "structure_id": 1}, session=session)
+        # They are known by the structure's hash; its displaced copies have more after a mark.
+        ids = {raw["structure_id"] for raw in every if raw["structure_id"].split(MARK)[0] in mine_too}
+        parts["features"] = {"structure_id": {"$in": sorted(ids)}}
     return parts
 
 
