@@ -80,6 +80,50 @@ def test_prepare_makes_the_folders(tmp_path):
     assert workspace.scratch.is_dir()
 
 
+def test_scratch_elsewhere(tmp_path, monkeypatch):
+    first, second = Workspace(tmp_path / "first"), Workspace(tmp_path / "second")
+    for empty in ("", " "):
+        monkeypatch.setenv("GODELTA_SCRATCH", empty)
+        assert first.scratch == first.state / "scratch"
+    monkeypatch.setenv("NODE_DISK", str(tmp_path / "disk"))
+    monkeypatch.setenv("GODELTA_SCRATCH", "$NODE_DISK/mine")
+    for workspace in (first, second, first):
+        workspace.prepare()
+        assert workspace.scratch.parent == tmp_path / "disk" / "mine"
+        assert stat.S_IMODE(workspace.scratch.stat().st_mode) == 0o700
+    assert first.scratch != second.scratch
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("GODELTA_SCRATCH", "~/scratch")
+    assert first.scratch.parent == tmp_path / "home" / "scratch"
+
+
+@pytest.mark.parametrize("given", ["relative/path", "$NOT_SET_HERE/x"])
+def test_scratch_that_is_no_whole_path(tmp_path, monkeypatch, given):
+    monkeypatch.delenv("NOT_SET_HERE", raising=False)
+    monkeypatch.setenv("GODELTA_SCRATCH", given)
+    with pytest.raises(InputError, match="whole path"):
+        Workspace(tmp_path).prepare()
+
+
+def test_scratch_that_others_may_write_to(tmp_path, monkeypatch):
+    monkeypatch.setenv("GODELTA_SCRATCH", str(tmp_path / "disk"))
+    workspace = Workspace(tmp_path / "workspace")
+    workspace.scratch.mkdir(parents=True)
+    workspace.scratch.chmod(0o770)
+    with pytest.raises(GodeltaError, match="others may write"):
+        workspace.prepare()
+    workspace.scratch.rmdir()
+    (tmp_path / "mine").mkdir()
+    workspace.scratch.symlink_to(tmp_path / "mine")
+    with pytest.raises(GodeltaError, match="another user's"):
+        workspace.prepare()
+    workspace.scratch.unlink()
+    (tmp_path / "disk").rmdir()
+    (tmp_path / "disk").write_text("")
+    with pytest.raises(GodeltaError, match="cannot be made"):
+        workspace.prepare()
+
+
 def test_where_nothing_can_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     workspace = Workspace(tmp_path / "file")

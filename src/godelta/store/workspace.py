@@ -1,6 +1,8 @@
 """The workspace: the folder that holds a user's settings, private database, logs and plots."""
 
+import hashlib
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from godelta.yaml_file import read_yaml
 
 SETTINGS_FILE = "godelta.yaml"
 STATE_FOLDER = ".godelta"
+SCRATCH = "GODELTA_SCRATCH"  # environment variable: a folder for scratch files, such as a node's own disk
 
 
 class DatabaseSettings(UriSource):
@@ -90,8 +93,25 @@ class Workspace:
 
     @property
     def scratch(self) -> Path:
-        """Folder of running evaluations."""
-        return self.state / "scratch"
+        """Folder of running evaluations: in $GODELTA_SCRATCH where that is set, one per user and workspace.
+
+        Raises
+        ------
+        InputError
+            The variable holds no absolute path.
+        """
+        given = os.environ.get(SCRATCH, "").strip()
+        if not given:
+            return self.state / "scratch"
+        folder = Path(os.path.expandvars(given)).expanduser()
+        if not folder.is_absolute() or "$" in str(folder):
+            raise InputError(
+                f"it has to be the whole path of a folder, not {given!r}",
+                where=f"environment variable {SCRATCH}",
+                mend=f"export {SCRATCH}=/path/on/this/node, or leave it unset: the workspace is taken",
+            )
+        mark = hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:12]
+        return folder / f"godelta-{os.getuid()}-{mark}"
 
     def prepare(self) -> None:
         """Make the folders.
@@ -99,17 +119,41 @@ class Workspace:
         Raises
         ------
         GodeltaError
-            The workspace cannot be written.
+            The workspace or its scratch folder cannot be written, or others could write to the latter.
         """
         try:
-            for folder in (self.logs, self.scratch):
-                folder.mkdir(parents=True, exist_ok=True)
+            self.logs.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise GodeltaError(
                 f"cannot be written: {error.strerror}",
                 where=str(self.folder),
                 mend="choose another folder with --workspace",
             ) from None
+        self._prepare_scratch()
+
+    def _prepare_scratch(self) -> None:
+        folder = self.scratch
+        elsewhere = folder.parent != self.state
+        try:
+            folder.mkdir(mode=0o700 if elsewhere else 0o777, parents=True, exist_ok=True)
+            found = folder.lstat()
+        except OSError as error:
+            raise GodeltaError(
+                f"the folder for scratch files cannot be made: {error.strerror}",
+                where=str(folder),
+                mend=f"set {SCRATCH} to a folder that you may write to" if elsewhere else "make room there",
+            ) from None
+        # Results of killed attempts are taken from there, so nobody else may put any in.
+        if elsewhere and (
+            not stat.S_ISDIR(found.st_mode)
+            or found.st_uid != os.getuid()
+            or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        ):
+            raise GodeltaError(
+                "the folder for scratch files is another user's, or others may write to it",
+                where=str(folder),
+                mend=f"remove it, or set {SCRATCH} to a folder of your own",
+            )
 
     def settings(self) -> WorkspaceSettings:
         """The workspace's settings; defaults where it has no file.
