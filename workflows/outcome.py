@@ -57,7 +57,10 @@ def hopeless(store: Store, campaign: CampaignDocument) -> str | None:
     reasons = {evaluation.reason if evaluation.state == "failed" else "ok" for evaluation in done}
     if len(reasons) > 1 or not reasons <= OF_THE_REFERENCE:
         return None
-    mend = "mend the reference or its limits, then the same command goes on"
+    mend = (
+        "mend the reference or its limits, then the same command goes on,"
+        f" and `godelta restart {campaign.name} --retry REASON` tries those again"
+    )
     return f"the last {len(done)} evaluations all failed: {_commonest(done)}\n  {mend}"
 
 
