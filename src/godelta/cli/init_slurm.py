@@ -30,6 +30,9 @@ SETTINGS_TEXT = """\
 database:
   {where}
   name: godelta
+# Calculators and commands that campaigns may name beside godelta's own: who writes to the database could name
+# others.
+programs: [srun, mpirun, mpiexec]
 """
 
 
