@@ -16,7 +16,7 @@ from godelta.store import campaigns, evaluations, migrations, structures
 from godelta.store.backup import COLLECTIONS, backup, restore, verify
 from godelta.store.database import Store, connect
 from godelta.store.documents import SCHEMA_VERSION, EvaluationDocument
-from godelta.store.progress import snapshots
+from godelta.store.overview import overviews
 from godelta.store.query import Query, rows
 
 # Written by `godelta db backup` of schema version 1: two campaigns that share evaluations, one of them in
@@ -93,7 +93,7 @@ def test_campaigns_are_afterwards_what_they_were(old: Store, mongod_uri: str, tm
 
 def check_results(store: Store) -> None:
     """As the former godelta counted them, when it wrote the fixture."""
-    counted = {p.name: (p.state, p.ok, p.failed, p.pending, p.best_energy) for p in snapshots(store)}
+    counted = {p.name: (p.state, p.ok, p.failed, p.pending, p.best_energy) for p in overviews(store)}
     assert counted == {
         "alloy": ("finished", 4, 0, 0, pytest.approx(4.91548854822)),
         "twin": ("running", 5, 0, 1, pytest.approx(4.73920120762)),

@@ -6,7 +6,7 @@ import pytest
 
 from godelta.store import campaigns, evaluations, rounds, structures
 from godelta.store.documents import RoundKey
-from godelta.store.progress import snapshot, snapshots
+from godelta.store.progress import snapshot
 
 
 @pytest.fixture
@@ -54,7 +54,6 @@ def test_in_the_middle(store, campaign, make_structure):
     assert first.round is None
     assert (second.round, second.state, second.iteration, second.model_best) == (0, "selected", 7, -3.5)
     assert second.acceptance == pytest.approx(0.375)
-    assert snapshots(store) == [progress]
 
 
 def test_sums_and_the_latest_round(store, campaign):
@@ -70,22 +69,3 @@ def test_sums_and_the_latest_round(store, campaign):
     assert progress.closed_rounds == 1
     assert progress.timings == {"search_s": 3.0}
     assert (progress.chains[0].round, progress.chains[0].state) == (1, "planned")
-
-
-def test_all_campaigns_at_once_are_what_each_of_them_is(store, make_campaign, make_structure):
-    assert snapshots(store) == []
-    made = [make_campaign(name, reference_hash=name * 64) for name in "abc"]
-    for number, campaign in enumerate(made[:2]):
-        key = RoundKey(campaign.campaign_id, 0, 0)
-        rounds.plan_round(store, key, None)
-        documents = [make_structure(key, n) for n in range(3)]
-        structures.add_candidates(store, documents)
-        selection = [document.structure_id for document in documents]
-        rounds.change_state(store, key, 0, "planned", "selected", selection=selection)
-        for document in documents[: number + 1]:
-            level = campaign.reference_hash
-            claim = evaluations.claim(store, document.structure_hash, level, "me", 60, wanted=document)
-            evaluations.commit_ok(store, claim, -1.0 - number, document.atoms().positions * 0)
-    together = snapshots(store)
-    assert together == [snapshot(store, campaign.campaign_id) for campaign in made]
-    assert [(p.ok, p.pending, p.best_energy) for p in together] == [(1, 2, -1.0), (2, 1, -2.0), (0, 0, None)]

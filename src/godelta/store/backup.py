@@ -28,7 +28,7 @@ from pymongo.errors import OperationFailure
 
 import godelta
 from godelta.errors import GodeltaError, InputError
-from godelta.store import migrations
+from godelta.store import migrations, summaries
 from godelta.store.database import RESTORE_NOTE, Raw, Store
 from godelta.store.documents import SCHEMA_VERSION
 
@@ -222,6 +222,7 @@ def restore(store: Store, source: Path, *, force: bool = False, report: Report =
     _swap(store, manifest, source)
     store.ensure_indexes()
     migrations.apply(store)
+    summaries.forget(store)
     return manifest
 
 
