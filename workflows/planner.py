@@ -7,6 +7,7 @@ may be called by anybody, at any time, any number of times.
 import logging
 from contextlib import redirect_stderr
 from io import StringIO
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from pymongo.errors import BulkWriteError, DuplicateKeyError
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 MAX_FAILURES = 3
 OFF_THE_QUEUE = ("paused", "failed", "cancelled")  # of such a campaign no new job is taken
+QUIET = Lock()  # sys.stderr is everybody's: campaigns are submitted by several threads
 
 log = logging.getLogger(__name__)
 
@@ -168,7 +170,7 @@ def _add(launchpad: "LaunchPad", workflow: "Workflow") -> bool:
     """Add a workflow; False where somebody else was first."""
     set_up(launchpad)
     try:
-        with redirect_stderr(StringIO()):  # it draws a progress bar for one workflow
+        with QUIET, redirect_stderr(StringIO()):  # it draws a progress bar for one workflow
             launchpad.bulk_add_wfs([workflow])
     except (BulkWriteError, DuplicateKeyError) as error:
         if UNIQUE not in str(error):

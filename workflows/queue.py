@@ -38,6 +38,8 @@ def archive(launchpad: "LaunchPad", nodes: Collection[int]) -> None:
     LaunchPad.archive_wf would make every job READY for a moment, and a worker could take it.
     """
     ids = list(nodes)
+    if not ids:
+        return
     launchpad.fireworks.update_many({"fw_id": {"$in": ids}}, {"$set": {"state": "ARCHIVED"}})
     launchpad.workflows.update_one(
         {"nodes": {"$in": ids}},

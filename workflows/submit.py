@@ -1,6 +1,7 @@
 """Making a campaign known to the database."""
 
 import hashlib
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,6 +68,7 @@ def register(store: Store, config: CampaignConfig, base: Path) -> CampaignDocume
     )
 
 
+@cache
 def package_versions() -> dict[str, str]:
     """Versions of the packages that results depend on, where installed."""
     found = {}

@@ -4,6 +4,8 @@ import logging
 import signal
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from godelta.workflows.launcher import Launched
 
 log = logging.getLogger(__name__)
+
+AT_ONCE = 8  # campaigns that are submitted at the same time: most of it is waiting for the database
 
 
 @dataclass(frozen=True)
@@ -95,23 +99,8 @@ def _submit(workspace: Workspace, configs: dict[Path, CampaignConfig], options: 
     with console.status("Loading the workflow engine"):
         configure_engines(workspace, start=True)
         store = workspace.connect()
-        from godelta.workflows.submit import register, start
-
         launchpad = open_launchpad(workspace)
-    wrong = 0
-    for number, (path, config) in enumerate(configs.items(), start=1):
-        with console.status(f"Submitting {number} of {len(configs)}"):
-            try:
-                campaign = register(store, config, path.resolve().parent)
-                runs = start(store, launchpad, campaign.campaign_id)
-            except InputError as error:
-                if len(configs) == 1:
-                    raise
-                wrong += 1
-                console.print(f"[red]not submitted:[/] {path}: {escape(str(error))}")
-                continue
-        if len(configs) <= 20:
-            console.print(f"[bold]{config.name}[/] {'is in the queue' if runs else 'is finished already'}.")
+    wrong = _start_all(store, launchpad, configs)
     if len(configs) > 20:
         console.print(f"{len(configs) - wrong} campaigns are in the queue.")
     if options.launch:
@@ -122,6 +111,44 @@ def _submit(workspace: Workspace, configs: dict[Path, CampaignConfig], options: 
             " [bold]godelta worker[/] is one on this machine."
         )
     return 1 if wrong else 0
+
+
+def _start_all(store: Store, launchpad: "LaunchPad", configs: dict[Path, CampaignConfig]) -> int:
+    """Register campaigns and let them run, several at a time; how many could not be."""
+    wrong = 0
+    calls: dict[Path, Future[bool | InputError]] = {}
+    with ThreadPoolExecutor(AT_ONCE) as pool, console.status("Submitting") as line:
+        try:
+            for path, config in configs.items():
+                calls[path] = pool.submit(copy_context().run, _start, store, launchpad, path, config)
+                if len(calls) == 1:
+                    wait(calls.values())  # it imports what the others need
+            for number, (path, call) in enumerate(calls.items(), start=1):
+                line.update(f"Submitting {number} of {len(configs)}")
+                answer = call.result()
+                if isinstance(answer, InputError):
+                    if len(configs) == 1:
+                        raise answer
+                    wrong += 1
+                    console.print(f"[red]not submitted:[/] {path}: {escape(str(answer))}")
+                elif len(configs) <= 20:
+                    where = "in the queue" if answer else "finished already"
+                    console.print(f"[bold]{configs[path].name}[/] is {where}.")
+        finally:
+            for call in calls.values():
+                call.cancel()
+    return wrong
+
+
+def _start(store: Store, launchpad: "LaunchPad", path: Path, config: CampaignConfig) -> bool | InputError:
+    """Whether there is anything left to do for a campaign, or why it cannot be registered."""
+    from godelta.workflows.submit import register, start
+
+    try:
+        campaign = register(store, config, path.resolve().parent)
+        return start(store, launchpad, campaign.campaign_id)
+    except InputError as error:
+        return error
 
 
 def _launch_alone(workspace: Workspace, store: Store, launchpad: "LaunchPad", options: SubmitOptions) -> bool:

@@ -105,11 +105,10 @@ def _restore_problem(store: Store, campaign: CampaignDocument, problem: bytes) -
 
 def find_campaign(store: Store, name_or_id: str) -> CampaignDocument | None:
     """The campaign with this name or id, None where there is none; a name goes first."""
-    for field in ("name", "campaign_id"):
-        raw = store.campaigns.find_one({field: name_or_id})
-        if raw is not None:
-            return CampaignDocument.from_mongo(raw)
-    return None
+    raws = list(store.campaigns.find({"$or": [{"name": name_or_id}, {"campaign_id": name_or_id}]}))
+    if not raws:
+        return None
+    return CampaignDocument.from_mongo(next((raw for raw in raws if raw["name"] == name_or_id), raws[0]))
 
 
 def get_campaign(store: Store, name_or_id: str) -> CampaignDocument:
