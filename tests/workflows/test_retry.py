@@ -194,3 +194,37 @@ def test_the_failure_counter_goes_on(begun, restart, do_jobs, opened, launchpad,
 def test_how_often_an_evaluation_has_ended():
     attempts = [{"outcome": outcome} for outcome in ("lost", "failed", "lost", "lost", "lost", "failed")]
     assert [retries._endings(attempts[:n]) for n in range(7)] == [0, 0, 1, 1, 1, 2, 3]
+
+
+def test_a_campaign_without_one_good_evaluation_goes_on_with_a_larger_budget(
+    begun, broken, restart, said, take_jobs, opened, cheap_config
+):
+    from godelta.workflows.submit import register
+
+    campaign_id = begun(rounds_=1)
+    take_jobs(campaign_id=campaign_id, idle_seconds=2.0)
+    assert "none of its 2 evaluations succeeded" in campaigns.get_campaign(opened, campaign_id).reason
+    broken.unlink()
+    register(opened, cheap_config(reference=ENGINE, budget={"rounds": 3, "evaluations": 10}), Path())
+    assert said(campaign_id) == [("2 failed: engine_error", "tried again", True)]
+    assert len(restart(campaign_id)) == 1
+    take_jobs(campaign_id=campaign_id, idle_seconds=2.0)
+    assert campaigns.get_campaign(opened, campaign_id).state == "finished"
+    assert outcomes(opened).count(["failed", "ok"]) == 2
+
+
+def test_failures_of_rounds_long_past_are_tried_again_a_few_per_round(
+    begun, broken, restart, do_jobs, take_jobs, opened
+):
+    campaign_id = begun(rounds_=6, evaluations_=40)
+    do_jobs(10)  # two rounds
+    broken.unlink()
+    do_jobs(5)
+    restart(campaign_id)
+    take_jobs(campaign_id=campaign_id, idle_seconds=2.0)
+    own = rounds.rounds_of(opened, campaign_id)
+    late = sorted([*own[0].selection, *own[1].selection])
+    assert len(late) == 4
+    assert sorted([*own[3].selection, *own[4].selection]) == late
+    assert set(own[5].selection).isdisjoint(late)
+    assert outcomes(opened).count(["failed", "ok"]) == 4
