@@ -1,7 +1,8 @@
 """`godelta check`: each part is ok, or how to mend it."""
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
+from textwrap import indent
 
 from rich.markup import escape
 
@@ -9,46 +10,63 @@ from godelta import logs
 from godelta.campaign import CampaignConfig
 from godelta.campaign_file import read_campaign
 from godelta.cli.console import console
-from godelta.errors import GodeltaError
+from godelta.store.checks import Check, CheckLine, carry_out
 from godelta.store.workspace import Workspace
+
+MARKS = {"ok": "[green]ok [/]", "doubt": "[yellow]!! [/]", "no": "[red]no [/]"}
 
 
 def check_everything(folder: Path | None, campaign: Path | None) -> int:
     """Check the workspace, and a campaign file if one is given; 0 if all is well, else 1."""
     workspace = Workspace.find(folder)
     logs.take_over(workspace.logs)
-    checks: list[tuple[str, Callable[[], str]]] = [
+    config = None if campaign is None else read_campaign(campaign)
+    here = check_workspace(workspace)
+    if campaign is not None and config is not None:
+        there = check_campaign(config, campaign.resolve().parent)
+    else:
+        parts = [("foundation chgnet", _chgnet), ("reference xtb", _xtb), ("reference gpaw", _gpaw)]
+        there = print_lines(carry_out(name, check) for name, check in parts)
+    return 0 if here and there else 1
+
+
+def check_workspace(workspace: Workspace) -> bool:
+    """Check the workspace and its database; whether all is well."""
+    parts: list[tuple[str, Check]] = [
         ("workspace", lambda: _workspace(workspace)),
-        ("database server", _mongod),
+        ("database server", lambda: _server(workspace)),
         ("database", lambda: _database(workspace)),
     ]
-    config = None
-    if campaign is not None:
-        config = read_campaign(campaign)
-        base = campaign.resolve().parent
-        checks += [
-            ("system", lambda: _system(config, base)),
-            ("foundation", lambda: _foundation(config)),
-            ("reference", lambda: _reference(config, base)),
-        ]
-    else:
-        checks += [("foundation chgnet", _chgnet), ("reference xtb", _xtb), ("reference gpaw", _gpaw)]
-    results = [_report(name, check) for name, check in checks]
-    return 0 if all(results) else 1
+    return print_lines(carry_out(name, check) for name, check in parts)
 
 
-def _report(name: str, check: Callable[[], str]) -> bool:
-    try:
-        detail = check()
-    except GodeltaError as error:
-        console.print(f"[red]no [/] {name}: {escape(error.what)}")
-        if error.where:
-            console.print(f"     where: {error.where}", markup=False)
-        if error.mend:
-            console.print(f"     mend: {error.mend}", markup=False)
-        return False
-    console.print(f"[green]ok [/] {name}: {escape(detail)}")
-    return True
+def check_campaign(config: CampaignConfig, base: Path) -> bool:
+    """Check what a campaign needs on this machine; whether all is well."""
+    parts: list[tuple[str, Check]] = [
+        ("system", lambda: _system(config, base)),
+        ("foundation", lambda: _foundation(config)),
+        ("reference", lambda: _reference(config, base)),
+    ]
+    return print_lines(carry_out(name, check) for name, check in parts)
+
+
+def print_lines(lines: Iterable[CheckLine], of: str = "") -> bool:
+    """Print what checks find, as they find it; whether all may stay so."""
+    fine = True
+    for line in lines:
+        fine &= print_line(line, of)
+    return fine
+
+
+def print_line(line: CheckLine, of: str = "") -> bool:
+    """Print what a check found, `of` a class of batch jobs; whether it may stay so."""
+    told = indent(line.what, "     ").lstrip()
+    console.print(f"{MARKS[line.verdict]} {of and f'{of} '}{line.name}: {escape(told)}", soft_wrap=True)
+    if line.where:
+        console.print(f"     where: {line.where}", markup=False, soft_wrap=True)
+    if line.mend:
+        console.print(f"     mend: {line.mend}", markup=False, soft_wrap=True)
+    return line.verdict != "no"
 
 
 def _workspace(workspace: Workspace) -> str:
@@ -57,9 +75,13 @@ def _workspace(workspace: Workspace) -> str:
     return str(workspace.folder)
 
 
-def _mongod() -> str:
+def _server(workspace: Workspace) -> str:
+    from godelta.store.credentials import address_of
     from godelta.store.mongod_binary import find_mongod
 
+    if not workspace.settings().database.is_private:
+        uri, _ = workspace.database_uri(start=False)
+        return f"your own, {address_of(uri)}"
     return str(find_mongod())
 
 

@@ -88,11 +88,25 @@ def init(
 @app.command()
 def check(
     campaign: Annotated[Path | None, typer.Argument(help="Campaign file to check as well")] = None,
+    slurm: Annotated[
+        bool, typer.Option("--slurm", help="Also send a small batch job per class, which looks around there")
+    ] = False,
+    seconds: Annotated[
+        float, typer.Option(min=0, help="With --slurm: how long a batch job may wait in the queue")
+    ] = 300.0,
     workspace: WorkspaceOption = None,
+    from_worker: Annotated[str | None, typer.Option(hidden=True)] = None,
+    category: Annotated[str | None, typer.Option(hidden=True)] = None,  # noqa: ARG001 - batch scripts add it
 ) -> None:
     """Check the database, the foundation's weights and the reference: each line ok, or how to mend it."""
     from godelta.cli.check import check_everything
 
+    if slurm or from_worker:
+        from godelta.cli.check_cluster import check_cluster, check_from_worker
+
+        if from_worker:
+            raise typer.Exit(check_from_worker(workspace, from_worker))
+        raise typer.Exit(check_cluster(workspace, campaign, seconds))
     raise typer.Exit(check_everything(workspace, campaign))
 
 
