@@ -159,21 +159,23 @@ def _workers(store: Store, launchpad: "LaunchPad") -> tuple[Counter[str], set[st
 def _send(workspace: Workspace, class_: ResourceClass, job_name: str) -> str:
     """Write a batch script into a folder of its own and hand it in; the job's id."""
     folder = make_folder(workspace, class_.category)
+    script = folder / SCRIPT
     try:
-        script = folder / SCRIPT
         script.write_text(class_.script(folder, job_name), encoding="utf-8")
-        job_id = slurm.submit(script)
-        note_sent(folder, job_id)
     except OSError as error:
+        remove_folder(folder)
         raise GodeltaError(
             f"the batch script cannot be written: {error.strerror}",
-            where=str(folder),
+            where=str(folder.parent),
             mend="make room in the workspace, or lower your quota's use; then give the command again",
         ) from None
+    try:
+        job_id = slurm.submit(script)
     except GodeltaError as error:
         remove_folder(folder)
         error.where = str(class_.path)
         raise
+    note_sent(folder, job_id)
     log.info("batch job %s sent for %s", job_id, class_.category)
     return job_id
 

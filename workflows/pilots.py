@@ -62,7 +62,7 @@ def make_folder(workspace: Workspace, category: str) -> Path:
     except OSError as error:
         raise GodeltaError(
             f"the folder of a batch job cannot be made: {error.strerror}",
-            where=str(folder),
+            where=str(folder.parent),
             mend="make room in the workspace, or lower your quota's use; then give the command again",
         ) from None
     return folder
@@ -93,8 +93,9 @@ def stillborn(workspace: Workspace, category: str, living: Collection[str], sinc
 
 
 def note_sent(folder: Path, job_id: str) -> None:
-    """Remember which batch job a folder is of."""
-    (folder / SENT).write_text(job_id)
+    """Remember which batch job a folder is of; a full disk does not unsend it."""
+    with contextlib.suppress(OSError):
+        (folder / SENT).write_text(job_id)
 
 
 def note_at_work(workspace: Workspace, folder: Path) -> None:

@@ -13,6 +13,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from cluster import Cluster
 from kit import CAMPAIGN, Scene
 
+from godelta.store.mongod import PrivateMongod
+
 
 @pytest.fixture(scope="session")
 def slurm(require: Callable[[str], None]) -> Iterator[Cluster]:
@@ -40,22 +42,26 @@ def cluster(slurm: Cluster) -> Iterator[Cluster]:
 def make_scene(
     cluster: Cluster, cheap: Callable[..., dict[str, Any]], mongod_uri: str, tmp_path: Path
 ) -> Iterator[Callable[..., Scene]]:
-    """A campaign on the cluster, its workspace ready: `make_scene(budget=..., engine={...}, uri=...)`."""
+    """A campaign on the cluster, its workspace ready: `make_scene(budget=..., engine={...})`."""
     scenes: list[Scene] = []
 
     def make(
-        *, uri: str = mongod_uri, elsewhere: bool = True, engine: dict[str, Any] | None = None, **changes: Any
+        *, own_server: bool = False, disk: Any = None, engine: dict[str, Any] | None = None, **changes: Any
     ) -> Scene:
         arguments = {"log": str(tmp_path / "starts"), **(engine or {})}
-        limits = arguments.pop("limits", {})
         reference = {
             "engine": "ase",
             "calculator": "counted_emt.CountedEMT",
+            "limits": arguments.pop("limits", {}),
             "arguments": arguments,
-            "limits": limits,
         }
+        server = PrivateMongod(tmp_path / "server", idle_minutes=None) if own_server else None
+        uri = server.start() if server else mongod_uri
+        if disk:
+            disk.mount("remount,size=4m")
         values = cheap(**(CAMPAIGN | {"reference": reference} | changes))
-        scenes.append(Scene(cluster, tmp_path, uri, f"test_{uuid.uuid4().hex[:12]}", values, elsewhere))
+        database = f"test_{uuid.uuid4().hex[:12]}"
+        scenes.append(Scene(cluster, tmp_path, uri, database, values, server=server, disk=disk))
         scenes[-1].prepare()
         return scenes[-1]
 

@@ -20,7 +20,7 @@ class CountedEMT(EMT):
     seconds
         How long a computation takes.
     fault
-        What the first `times` computations do instead: segfault, hang, memory, nan, garbage or raise.
+        What the first `times` computations do instead: slow, segfault, hang, memory, nan, garbage or raise.
     """
 
     def __init__(self, log, seconds=0.5, fault=None, times=0):
@@ -37,6 +37,9 @@ class CountedEMT(EMT):
         super().calculate(atoms, properties, system_changes)
         if self.fault and before < self.times:
             getattr(self, f"_{self.fault}")()
+
+    def _slow(self):
+        time.sleep(40)
 
     def _segfault(self):
         import ctypes

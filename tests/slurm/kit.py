@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from pymongo.errors import PyMongoError
 
 from godelta.store import campaigns, rounds, structures
 from godelta.store.database import Store, connect
+from godelta.store.documents import RoundDocument
 from godelta.store.evaluations import MAX_LOST
+from godelta.store.mongod import PrivateMongod
 from godelta.store.workers import WorkerName
 from godelta.store.workspace import Workspace
 from godelta.workflows.resource_classes import pilot_prefix
@@ -67,11 +70,13 @@ class Scene:
     database: str
     campaign: dict[str, Any]
     elsewhere: bool = True
+    server: PrivateMongod | None = None
+    disk: Any = None
     launchers: list["subprocess.Popen[bytes]"] = field(default_factory=list)
     paid: dict[str, tuple[Any, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.workspace = Workspace(self.folder / "workspace")
+        self.workspace = Workspace((self.disk.folder if self.disk else self.folder) / "workspace")
         self.starts_file = self.folder / "starts"
         self.file = self.folder / f"{NAME}.yaml"
         self.output = self.folder / "launcher.out"
@@ -138,13 +143,29 @@ class Scene:
         self.launchers.append(launcher)
         return launcher
 
-    def stop_launchers(self, number: int = signal.SIGINT) -> None:
-        """End what was started by `launch`."""
+    def begin(self, *words: object) -> "subprocess.Popen[bytes]":
+        """Start a command, without waiting for its end."""
+        return subprocess.Popen(
+            self._words(*words),
+            env=self._environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def stop_launchers(self) -> None:
+        """Ctrl-C for what was started by `launch`: campaign and batch jobs go on."""
         for launcher in self.launchers:
-            if launcher.poll() is None:
-                launcher.send_signal(number)
+            launcher.send_signal(signal.SIGINT)
+        assert [launcher.wait(timeout=60) for launcher in self.launchers] == [130] * len(self.launchers)
+        self.launchers.clear()
+
+    def kill_launchers(self) -> None:
+        """SIGKILL instead."""
         for launcher in self.launchers:
-            launcher.wait(timeout=60)
+            launcher.kill()
+            launcher.wait()
         self.launchers.clear()
 
     def restart(self, *words: object) -> str:
@@ -167,12 +188,14 @@ class Scene:
 
     def end(self) -> None:
         """Leave nothing behind, however the test ended."""
-        for launcher in self.launchers:
-            launcher.kill()
-            launcher.wait()
+        self.kill_launchers()
+        for process in self.processes():
+            quietly(process.resume)
         self.cluster.mend()
         self.cluster.drain()
         self.store.close()
+        if self.server:
+            self.server.stop()
 
     def _words(self, *words: object) -> list[str]:
         return [sys.executable, "-m", "godelta.cli.main", *map(str, words)]
@@ -190,6 +213,11 @@ class Scene:
     def state(self) -> str:
         found = campaigns.find_campaign(self.store, NAME)
         return found.state if found else ""
+
+    def rounds(self) -> list[RoundDocument]:
+        """The campaign's rounds."""
+        found = campaigns.find_campaign(self.store, NAME)
+        return rounds.rounds_of(self.store, found.campaign_id) if found else []
 
     @property
     def prefix(self) -> str:
@@ -225,21 +253,27 @@ class Scene:
         raw = self.db["workers"].find_one({"name": name.process}) or {}
         return Worker(name.pid, int(raw.get("batch_job") or 0))
 
-    def catch(self, job: str, seconds: float = 90.0) -> "Worker":
+    def set_last_sign(self, worker: "Worker", seen: datetime) -> None:
+        """Make a worker look as if it had been silent since then."""
+        query = {"batch_job": str(worker.job)}
+        assert self.store.workers.update_one(query, {"$set": {"seen": seen}}).matched_count
+
+    def catch(self, job: str, when: Callable[[], bool] = lambda: True, seconds: float = 90.0) -> "Worker":
         """Wait until a worker is at a job of this kind, and hold it there: it is stopped (SIGSTOP)."""
 
         def caught() -> Worker | None:
             launch = self.running(job)
-            if launch is None:
+            if launch is None or not when():
                 return None
             worker = self.worker_of(launch)
             quietly(psutil.Process(worker.pid).suspend)
-            if self.db["launches"].count_documents({"launch_id": launch["launch_id"], "state": "RUNNING"}):
+            still = {"launch_id": launch["launch_id"], "state": "RUNNING"}
+            if self.db["launches"].count_documents(still) and when():
                 return worker
             quietly(psutil.Process(worker.pid).resume)
             return None
 
-        worker: Worker = wait_until(caught, seconds, every=0.005, tell=self.tell)
+        worker: Worker = wait_until(caught, seconds, every=0.002, tell=self.tell)
         return worker
 
     def computing(self) -> "Worker":

@@ -28,6 +28,7 @@ from godelta.reference.settings import Limits, ReferenceSettings
 from godelta.systems import SearchProblem
 
 LOG_TAIL = 2000  # characters
+PROBE_BYTES = 65536
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +126,8 @@ def evaluate_isolated(
         raise Interrupted
     end = run_guarded(scratch, settings.limits, should_stop, deadline)
     log_tail = _log_tail(scratch)
+    if end.finding is not None or not (scratch / RESULT).exists():
+        _see_that_it_takes_files(scratch)
     if end.finding is not None:
         return Outcome(
             "failed",
@@ -150,6 +153,14 @@ def _writing(scratch: Path) -> Iterator[None]:
             where=str(scratch),
             mend="make room on this disk, and see that you may write there; then the same command goes on",
         ) from error
+
+
+def _see_that_it_takes_files(scratch: Path) -> None:
+    """An engine that fails on a full disk says nothing about the structure."""
+    probe = scratch / "probe"
+    with _writing(scratch):
+        probe.write_bytes(bytes(PROBE_BYTES))
+        probe.unlink()
 
 
 def _task(atoms: Atoms, settings: ReferenceSettings) -> Task:
