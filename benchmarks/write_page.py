@@ -33,6 +33,7 @@ def main() -> None:
         ("engine_growth", engine_growth),
         ("engine_heartbeat", engine_heartbeat),
         ("engine_recovery", engine_recovery),
+        ("database", database),
         ("delta_cost", delta_cost),
         ("agox_delta", agox_delta),
     ):
@@ -303,6 +304,51 @@ def engine_recovery(data: dict[str, Any]) -> str:
         + table(["killed", "median, s", "range, s", "lost, s", "n"], rows)
         + f"\n{load_range(data['rows'])}\n\n{where(data)}"
     )
+
+
+def database(data: dict[str, Any]) -> str:
+    steps = data["steps"]
+    sizes = [f"{step['structures']:,}" for step in steps]
+
+    def milliseconds(part: dict[str, float]) -> str:
+        return f"{1e3 * part['median_s']:.1f} ({1e3 * part['cpu_s']:.1f})"
+
+    questions = [
+        [
+            f"`{name}`" if name.startswith("query") else name,
+            *(milliseconds(step["questions"][name]) for step in steps),
+        ]
+        for name in steps[0]["questions"]
+    ]
+    inserts = [
+        [name, *(milliseconds(step["inserting"][name]) for step in steps)] for name in steps[0]["inserting"]
+    ]
+    indexes = [
+        [f"{name}, {kind}", *(f"{index_bytes(step['sizes'][name], kind) / 1e6:.1f}" for step in steps)]
+        for name in ("structures", "evaluations", "rounds", "campaigns")
+        for kind in ("data", "indexes")
+    ]
+    large = steps[-1]["sizes"]["evaluations"]["indexes"]
+    named = ", ".join(
+        f"{name} {size / 1e6:.1f}" for name, size in sorted(large.items(), key=lambda item: -item[1])
+    )
+    last = steps[-1]
+    return (
+        "## The database (`database.py`)\n\nStructures of 12 to 24 atoms; four fifths of them in campaigns of 80, one fifth in a single"
+        f" large campaign: at the end {last['campaigns']:,} campaigns, the large one with {last['large']:,} structures. Half of the structures are"
+        " selected and have an evaluation. Milliseconds of wall time in process (median of"
+        f" {data['repeats']} calls about different things), and in parentheses CPU of this process and mongod together (mean): that is what a"
+        f" quiet machine would take at most. Load average between {min(step['load'] for step in steps):.1f} and"
+        f" {max(step['load'] for step in steps):.1f}. Queries ask for 50 rows; *status CAMPAIGN* and *status* without the queue's part.\n\n"
+        + table(["structures", *sizes], [*questions, *inserts])
+        + "\nSizes in MB (data without compression, indexes on disk):\n\n"
+        + table(["structures", *sizes], indexes)
+        + f"\nIndexes of evaluations at the end, MB: {named}.\n\n{where(data)}"
+    )
+
+
+def index_bytes(sizes: dict[str, Any], kind: str) -> float:
+    return float(sum(sizes["indexes"].values()) if kind == "indexes" else sizes["data"])
 
 
 def delta_cost(data: dict[str, Any]) -> str:
