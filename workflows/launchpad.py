@@ -118,6 +118,7 @@ def open_launchpad(workspace: Workspace) -> "LaunchPad":
     check_outputs(uri, name, OUTPUTS)
     launchpad = _connect(uri, name)
     set_up(launchpad)
+    _index_jobs(launchpad)  # where an older godelta has set it up
     return launchpad
 
 
@@ -168,5 +169,11 @@ def _set_up(launchpad: "LaunchPad") -> None:
         unique=True,
         partialFilterExpression={f"metadata.{ROUND_METADATA}": {"$exists": True}},
     )
+    _index_jobs(launchpad)
     # jobflow looks outputs up by uuid and index, and makes no such index itself (jobflow#627).
     launchpad.db[OUTPUTS].create_index([("uuid", ASCENDING), ("index", DESCENDING)])
+
+
+def _index_jobs(launchpad: "LaunchPad") -> None:
+    """Have the jobs of one campaign found without a look at everybody's."""
+    launchpad.fireworks.create_index([(f"spec.{CAMPAIGN_FIELD}", ASCENDING), ("state", ASCENDING)])
