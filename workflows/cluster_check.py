@@ -331,15 +331,13 @@ def _silent(probe: Probe, what: str) -> CheckLine:
     )
 
 
-def clean(store: Store, done: Sequence[Probe], open_: Sequence[Probe]) -> None:
-    """End jobs that have not answered, and remove what is not worth keeping: notes, folders of `done`."""
-    for probe in open_:
-        log.info("batch job %s of the check is cancelled", probe.job_id)
+def clean(store: Store, probes: Sequence[Probe], silent: Sequence[Probe], fine: Sequence[Probe]) -> None:
+    """Leave nothing of these jobs: those that are silent are ended, folders of fine ones are removed."""
     try:
-        slurm.end([probe.job_id for probe in open_])
+        slurm.end([probe.job_id for probe in silent])
     finally:
-        checks.forget(store, [probe.token for probe in (*done, *open_)])
-        for probe in done:
+        checks.forget(store, [probe.token for probe in probes])
+        for probe in fine:
             shutil.rmtree(probe.folder, ignore_errors=True)
 
 

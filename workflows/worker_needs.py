@@ -73,18 +73,19 @@ class Question(Settings):
 
 def check_needs(workspace: Workspace, question: Question) -> list[CheckLine]:
     """Look at what the submitter's class and campaign need."""
-    wanted: list[tuple[str, Check]] = [("versions", lambda: _versions(question))]
+    found = [line("versions", lambda: _versions(question)), line("threads", lambda: _threads(question))]
     config = question.config
     if config is not None:
-        wanted.append(("programs", lambda: _programs(config, workspace)))
+        found.append(line("programs", lambda: _programs(config, workspace)))
+        if found[-1].verdict == "no":
+            return found  # what may not run is not imported either
     if question.gpu:
-        wanted.append(("GPU", _gpu))
+        found.append(line("GPU", _gpu))
     if question.role == "search":
-        wanted.append(("foundation", lambda: _foundation(question)))
+        found.append(line("foundation", lambda: _foundation(question)))
     if question.role == "reference":
-        wanted.append(("reference", lambda: _reference(question)))
-    wanted.append(("threads", lambda: _threads(question)))
-    return [line(name, check) for name, check in wanted]
+        found.append(line("reference", lambda: _reference(question)))
+    return found
 
 
 def line(name: str, check: Check) -> CheckLine:

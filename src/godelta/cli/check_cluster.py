@@ -114,25 +114,26 @@ def _ask(
     from godelta.workflows.cluster_check import clean, send, sweep, watch
 
     sweep(workspace)
-    open_: list[Probe] = []
+    probes: list[Probe] = []
+    answered: list[Probe] = []
     fine: list[Probe] = []
     well = True
     try:
         for class_ in fit:
             try:
-                open_.append(send(workspace, store, class_, asked))
+                probes.append(send(workspace, store, class_, asked))
             except GodeltaError as error:
                 well = print_line(failed("batch job", error), class_.category)
         teller = _Teller()
-        for probe, lines in watch(store, open_, seconds, teller):
-            open_.remove(probe)
+        for probe, lines in watch(store, probes, seconds, teller):
+            answered.append(probe)
             if print_lines(lines, probe.category):
                 fine.append(probe)
             else:
                 well = False
                 console.print(f"     kept: {probe.folder}", markup=False, soft_wrap=True)
     finally:
-        clean(store, fine, open_)
+        clean(store, probes, [probe for probe in probes if probe not in answered], fine)
     return well
 
 
