@@ -96,7 +96,8 @@ class Scene:
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
         settings = self.workspace.folder / "godelta.yaml"
-        settings.write_text(settings.read_text().replace("name: godelta", f"name: {self.database}"))
+        text = settings.read_text().replace("name: godelta", f"name: {self.database}")
+        settings.write_text(text.replace("programs: [", "programs: [counted_emt, "))
         self.adapt("search", queue="second", _pack=4)
         self.adapt("reference", _pack=2)
         self.adapt("light")

@@ -53,3 +53,13 @@ def test_as_from_cron(make_scene):
     wait_until(lambda: scene.launch("--once").wait(60) == 0 and scene.state == "finished", every=4.0)
     wait_until(lambda: not scene.cluster.squeue())
     scene.check()
+
+
+def test_a_calculator_that_workers_would_refuse_is_refused_at_once(make_scene):
+    scene = make_scene()
+    settings = scene.workspace.folder / "godelta.yaml"
+    settings.write_text(settings.read_text().replace("counted_emt, ", ""))
+    done = scene.command("submit", scene.file, "-w", scene.workspace.folder)
+    assert done.returncode == 2
+    assert "counted_emt.CountedEMT, which this workspace does not allow" in done.stderr
+    assert scene.state == ""

@@ -22,6 +22,7 @@ from godelta.cli.workspace import open_or_make
 from godelta.errors import GodeltaError, InputError
 from godelta.store import campaigns
 from godelta.store.database import Store, patiently
+from godelta.store.programs import refuse_programs
 from godelta.store.watch import ServerWatch, check_address
 from godelta.store.workspace import Workspace
 from godelta.workflows.launchpad import configure_engines, open_launchpad
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 8  # campaigns that are submitted at the same time: most of it is waiting for the database
+AT_ONCE = 4  # campaigns that are submitted at the same time: most of it is waiting for the database
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,8 @@ def read_all(paths: Sequence[Path]) -> dict[Path, CampaignConfig]:
 
 
 def _submit(workspace: Workspace, configs: dict[Path, CampaignConfig], options: SubmitOptions) -> int:
+    for config in configs.values():
+        refuse_programs(config, workspace)  # as every worker would
     with console.status("Loading the workflow engine"):
         configure_engines(workspace, start=True)
         store = workspace.connect()
