@@ -175,5 +175,9 @@ def _set_up(launchpad: "LaunchPad") -> None:
 
 
 def _index_jobs(launchpad: "LaunchPad") -> None:
-    """Have the jobs of one campaign found without a look at everybody's."""
+    """Have jobs found by campaign, and by category as workers look for them, however long the queue is."""
     launchpad.fireworks.create_index([(f"spec.{CAMPAIGN_FIELD}", ASCENDING), ("state", ASCENDING)])
+    by_category = [("state", ASCENDING), ("spec._category", ASCENDING)]
+    launchpad.fireworks.create_index(
+        [*by_category, ("spec._priority", DESCENDING), ("created_on", ASCENDING)]  # the order of FIFO
+    )
