@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from godelta.errors import GodeltaError
-from godelta.store.database import Store
-from godelta.store.workers import BatchLives
 
 TIMEOUT_S = 60.0
 # States in which a job's processes may still run, or will; every other one is an end.
@@ -139,16 +137,6 @@ def living(job_ids: Collection[str]) -> dict[str, bool]:
     states = dict(line.strip().split("|", 1) for line in listed.splitlines())
     states |= ended(sorted(set(job_ids) - states.keys()))
     return {job_id: states[job_id] in LIVE for job_id in job_ids if job_id in states}
-
-
-def lives_of(store: Store) -> BatchLives:
-    """What SLURM says now of the batch jobs that workers signed on from; nothing where it does not answer."""
-    job_ids = [job_id for job_id in store.workers.distinct("batch_job") if job_id]
-    try:
-        return living(job_ids).get if is_here() else lambda _: None
-    except GodeltaError as error:
-        log.warning("only their silence tells of workers elsewhere: %s", error)
-        return lambda _: None
 
 
 def ended(job_ids: Sequence[str]) -> dict[str, str]:

@@ -14,6 +14,7 @@ from godelta.store import campaigns, workers
 from godelta.store.workers import WorkerName
 from godelta.store.workspace import Workspace
 from godelta.workflows import pilots, slurm
+from godelta.workflows.batch import BatchWatch
 from godelta.workflows.estimate import plan
 from godelta.workflows.launcher import Pilots, _workers, own_resources, ready_jobs, wanted
 from godelta.workflows.launcher import pilots as count_pilots
@@ -262,7 +263,9 @@ def test_without_slurm(monkeypatch, tmp_path, opened):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert not slurm.is_here()
     workers.sign_on(opened, WorkerName.own(), batch_job="1")
-    assert slurm.lives_of(opened)("1") is None
+    watch = BatchWatch(opened)
+    assert watch("1") is None
+    assert watch.trouble
     with pytest.raises(Exception, match="no command squeue") as caught:
         slurm.queue()
     assert caught.value.mend

@@ -204,10 +204,10 @@ def _send(workspace: Workspace, store: Store, launchpad: "LaunchPad", since: flo
 
 def _tend(store: Store, launchpad: "LaunchPad") -> int:
     """Let the planner look at the running campaigns; how many there are."""
-    from godelta.workflows import slurm
+    from godelta.workflows.batch import BatchWatch
     from godelta.workflows.planner import advance
 
-    batch_lives = slurm.lives_of(store)
+    batch_lives = BatchWatch(store)
     running = [c for c in campaigns.list_campaigns(store) if c.state == "running"]
     for campaign in running:
         try:
