@@ -1,4 +1,4 @@
-"""status, best, query: tables, JSON, exports."""
+"""best, query: tables, JSON, exports."""
 
 import csv
 import io
@@ -167,39 +167,6 @@ def test_questions_that_make_no_sense(ask):
         assert "rror" in answer.err
         assert "Traceback" not in answer.err
     assert "there are: done" in ask("best", "nobody").err
-
-
-def test_status(ask):
-    row = ask("status", "done", "--format", "json").json()
-    assert ask("status", "--format", "json").json() == [row]
-    assert (row["name"], row["state"], row["rounds"], row["budget"]) == ("done", "finished", 2, 10)
-    assert (row["closed_rounds"], row["failed"], row["pending"]) == (2, 0, 0)
-    assert row["ok"] >= 2
-    assert row["best_energy"] == ask("best", "done", "--format", "json").json()[0]["energy"]
-    assert [chain["round"] for chain in row["chains"]] == [1]
-    text = ask("status").out
-    for part in ("done", "Cu3Ag", "finished", "2 of 2", f"{row['ok']} of 10", f"{row['best_energy']:.4f}"):
-        assert part in text
-
-
-def test_status_names_reasons_of_failures_and_what_is_in_quarantine(ask, opened):
-    assert "failed evaluations" not in ask("status", "done").out
-    first, second, *_ = opened.evaluations.find({"state": "ok"}).sort("structure_hash", 1)
-    for raw, reason in ((first, "lost"), (second, "not_converged")):
-        opened.evaluations.update_one(
-            {"_id": raw["_id"]}, {"$set": {"state": "failed", "reason": reason, "energy": None}}
-        )
-    text = ask("status", "done").out
-    assert "lost 1" in text
-    assert "not_converged 1" in text
-    assert f"in quarantine, since every attempt was killed: {first['structure_hash'][:12]}" in text
-    assert second["structure_hash"][:12] not in text
-
-
-def test_status_of_an_empty_workspace(inside, workspace):
-    answer = inside("status", "--workspace", workspace.folder)
-    assert answer.code == 0
-    assert "No campaign yet" in answer.out
 
 
 def test_schema(inside):

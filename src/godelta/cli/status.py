@@ -1,12 +1,12 @@
 """`godelta status`."""
 
-import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 from rich.console import RenderableType
@@ -95,7 +95,7 @@ def _watch(read: Callable[[], _View], output: str, every: float) -> None:
         return
     with Live(view.show(), console=console, auto_refresh=False) as live:
         while not view.ended:
-            time.sleep(every)
+            sleep(every)
             view = read()
             live.update(view.show(), refresh=True)
 
@@ -113,7 +113,7 @@ def _watch_lines(view: _View, read: Callable[[], _View], output: str, every: flo
                 console.print(new, soft_wrap=True, markup=False)
         if view.ended:
             return
-        time.sleep(every)
+        sleep(every)
         view = read()
 
 

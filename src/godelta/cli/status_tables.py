@@ -33,7 +33,7 @@ LEFT = frozenset(
         "partition", "SLURM job", "doing",
     }
 )  # fmt: skip
-FOLDED = frozenset({"campaign", "system", "category", "takes", "reason", "message", "host"})
+FOLDED = frozenset({"campaign", "system", "category", "takes", "reason", "message", "host", "doing"})
 
 
 @dataclass(frozen=True)
@@ -162,10 +162,17 @@ def one_campaign(situation: Situation, waits: Sequence[str], now: datetime, widt
         _queue(situation, narrow),
         _batch_jobs(situation, narrow),
         _workers(situation, now, narrow),
-        Group(Text("what waits for what", style="bold"), *(Text(f"  {line}") for line in waits)),
+        _waits(waits),
     ]
     spaced = [part for some in parts if some is not None for part in (some, Text())]
     return Group(*spaced[:-1])
+
+
+def _waits(waits: Sequence[str]) -> RenderableType:
+    shown = Table.grid(padding=(0, 1, 0, 0))
+    for line in waits:
+        shown.add_row("-", Text(line))
+    return Group(Text("what waits for what", style="bold"), shown)
 
 
 def _head(situation: Situation, now: datetime) -> list[RenderableType]:
@@ -195,7 +202,7 @@ def _chains(situation: Situation, now: datetime, narrow: bool) -> RenderableType
         if one.best_energy is not None:
             lowest[one.chain] = min(one.best_energy, lowest.get(one.chain, one.best_energy))
     shown = _table(
-        "chain", "round", "state", "iteration", "in", "failed", "running", "queued", "best, eV", "changed",
+        "chain", "round", "doing", "iteration", "in", "failed", "running", "queued", "best, eV", "changed",
         narrow=narrow,
     )  # fmt: skip
     chains = situation.overview.chains

@@ -38,7 +38,7 @@ class RoundStatus:
     @property
     def queued(self) -> int:
         """Evaluations that wait; what a closed round left out is waited for no more."""
-        return 0 if self.state == "closed" else self.selected - self.done - self.running
+        return 0 if self.state == "closed" else max(0, self.selected - self.done - self.running)
 
 
 @dataclass(frozen=True)
