@@ -65,3 +65,21 @@ def test_a_bad_campaign_file(inside, workspace, tmp_path):
     answer = inside("check", tmp_path / "none.yaml", "-w", workspace.folder)
     assert answer.code == 2
     assert "no such file" in answer.err
+
+
+def test_without_slurm_nothing_is_checked(inside, workspace, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    answer = inside("check", "--slurm", "-w", workspace.folder)
+    assert (answer.code, answer.out) == (1, "")
+    assert "there is no SLURM on this machine" in answer.err
+    assert "where you submit jobs" in answer.err
+
+
+def test_slurm_that_does_not_answer(inside, workspace, require, monkeypatch):
+    require("slurm")
+    monkeypatch.setenv("SLURM_CONF", "/nowhere")
+    answer = inside("check", "--slurm", "-w", workspace.folder)
+    assert answer.code == 1
+    assert "ok  database: MongoDB" in answer.out
+    assert "no  SLURM: SLURM does not answer" in answer.out
+    assert "Traceback" not in answer.out + answer.err
