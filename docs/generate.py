@@ -23,11 +23,8 @@ DOCS = Path(__file__).parent
 JSON_FIELDS = """
 ## JSON
 
-`status --format json` prints one object per campaign (a list without a name): `name`, `campaign_id`,
-`formula`, `state`, `reason` (why it failed), `rounds` (of each chain), `closed_rounds`, `budget`
-(evaluations), `ok`, `failed`, `pending`, `best_energy` (eV), `elapsed_s`, `left_s` (estimate), `worker_s`,
-`timings` (seconds by kind of work) and `chains` (`chain`, `round`, `state`, `iteration`, `acceptance`,
-`model_best`).
+`status --format json` prints a list of objects, one for each campaign, and `status NAME --format json` one
+object with more in it: [their fields](how-to/status.md#json).
 
 `best --format json` prints a list of objects:
 

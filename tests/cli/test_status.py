@@ -1,7 +1,9 @@
 """`status`: tables, JSON, --watch."""
 
+import dataclasses
 import io
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -9,6 +11,7 @@ import time
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -25,7 +28,7 @@ from godelta.store.detail import (
 )
 from godelta.store.overview import Overview
 from godelta.store.progress import ChainProgress
-from godelta.workflows.overview import Pilots, QueuedJob
+from godelta.workflows.overview import COLUMNS, Pilots, QueuedJob
 from godelta.workflows.slurm import BatchJob
 from godelta.workflows.waiting import Situation, waits
 
@@ -327,6 +330,24 @@ def test_json(ask):
     assert sum(r["ok"] for r in one["each_round"]) == row["ok"]
     assert datetime.fromisoformat(row["changed_at"]).tzinfo is not None
     assert one["waits"] == ["finished: `godelta best done` lists what it found; a larger budget goes on"]
+
+
+def test_every_field_is_documented(ask):
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "status.md").read_text()
+    fields = set(re.findall(r"\w+", page.partition("## JSON")[2]))
+    one = ask("status", "done", "--format", "json").json()
+    assert set(one) <= fields
+    for shown in (
+        Best,
+        RoundStatus,
+        FailedEvaluation,
+        RunningEvaluation,
+        WorkerStatus,
+        BatchJob,
+        ChainProgress,
+    ):
+        assert {field.name for field in dataclasses.fields(shown)} <= fields
+    assert set(COLUMNS) | set(one["timings"]) <= fields
 
 
 def test_tables(ask):
