@@ -6,7 +6,7 @@ SOURCES := pyproject.toml constraints.txt
 MARKERS ?= not slow
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: run test lint types gpaw bench clean
+.PHONY: run test lint types gpaw bench soak clean
 .DEFAULT_GOAL := run
 
 $(STAMP): $(SOURCES)
@@ -40,6 +40,10 @@ gpaw: $(STAMP)  ## build serial GPAW; needs libxc-dev, libopenblas-dev and a C++
 
 bench: $(STAMP)
 	$(PYTHON) benchmarks/delta_cost.py
+
+soak: $(STAMP)  ## every fault of a cluster and 100 random kills, on a SLURM of its own; takes two hours
+	GODELTA_SOAK=1 GODELTA_KILLS=100 $(PYTHON) -m pytest -m "" -q --durations=0 tests/slurm \
+		> benchmarks/results/soak.txt; status=$$?; cat benchmarks/results/soak.txt; exit $$status
 
 clean:
 	rm -rf build .types demo

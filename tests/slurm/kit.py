@@ -212,7 +212,11 @@ class Scene:
 
     @property
     def state(self) -> str:
-        found = campaigns.find_campaign(self.store, NAME)
+        """The campaign's state; "" where there is none, or no server to ask."""
+        try:
+            found = campaigns.find_campaign(self.store, NAME)
+        except PyMongoError:
+            return ""
         return found.state if found else ""
 
     def rounds(self) -> list[RoundDocument]:
@@ -283,14 +287,34 @@ class Scene:
         wait_until(lambda: len(self.starts()) > before, 90.0, every=0.02, tell=self.tell)
         return self.worker_of(wait_until(lambda: self.running("evaluate"), 5.0))
 
+    def workers(self) -> list[psutil.Process]:
+        """Workers of this workspace."""
+        return [
+            process
+            for process in psutil.process_iter()
+            if {"worker", str(self.workspace.folder)} <= set(quietly(process.cmdline) or [])
+            and quietly(process.status) not in (None, psutil.STATUS_ZOMBIE)
+        ]
+
+    def engines(self) -> list[psutil.Process]:
+        """Engines that their guards watch."""
+        guards = [
+            process
+            for process in psutil.process_iter()
+            if "godelta.reference.guard" in (words := quietly(process.cmdline) or [])
+            and any(word.startswith(str(self.workspace.scratch)) for word in words)
+        ]
+        # The engine is forked from its guard, so its command line is the same.
+        return [process for process in guards if quietly(process.ppid) in {guard.pid for guard in guards}]
+
     def processes(self) -> list[psutil.Process]:
         """Workers, guards and engines of this workspace."""
-        found = []
-        for process in psutil.process_iter():
-            words = quietly(process.cmdline) or []
-            if str(self.workspace.folder) in " ".join(words) and "worker" in " ".join(words):
-                found += [process, *(quietly(lambda p=process: p.children(recursive=True)) or [])]
-        return [p for p in found if quietly(p.status) not in (None, psutil.STATUS_ZOMBIE)]
+        scratch = str(self.workspace.scratch)
+        return self.workers() + [
+            process
+            for process in psutil.process_iter()
+            if any(word.startswith(scratch) for word in quietly(process.cmdline) or [])
+        ]
 
     def tell(self) -> str:
         """What the launcher and the workers said, for a message."""
