@@ -31,6 +31,7 @@ from record import RESULTS, save
 
 from godelta.campaign import CampaignConfig
 from godelta.errors import GodeltaError
+from godelta.store.database import connect
 from godelta.store.mongod import PrivateMongod
 from godelta.yaml_file import read_yaml
 
@@ -41,7 +42,7 @@ ROUNDS = (2, 8)  # few and many: what a round costs, and what is paid once
 PER_ROUND = 10
 JOBS_OF_A_ROUND = 5  # search, select, ten evaluations in one, retrain, advance
 LOOK_EVERY_S = 2.0
-IDLE_S = 8
+IDLE_S = 30
 EVALUATIONS = (100, 500)
 PER_JOB = 10
 LENGTHS = (10, 1000, 10_000)
@@ -180,7 +181,7 @@ def by_slurm(slurm: Any, folder: Path, rounds: int) -> dict[str, Any]:
         wall = time.perf_counter() - began
         while slurm.squeue():  # workers wait for another campaign
             time.sleep(0.2)
-        jobs = batch_jobs(slurm, began_s=time.perf_counter() - began + 5.0)
+        jobs = batch_jobs(slurm, connect(uri).db["meta"].find_one({"_id": "pilots"})["prefix"])
         return {
             "wall_s": wall,
             "cpu_s": launcher["cpu_s"] + sum(job["cpu_s"] for job in jobs),
@@ -190,21 +191,21 @@ def by_slurm(slurm: Any, folder: Path, rounds: int) -> dict[str, Any]:
         }
 
 
-def batch_jobs(slurm: Any, began_s: float) -> list[dict[str, Any]]:
-    """CPU seconds of the batch jobs of the last so many seconds, from SLURM's accounting."""
+def batch_jobs(slurm: Any, prefix: str) -> list[dict[str, Any]]:
+    """Wall and CPU seconds of the batch jobs of a database, from SLURM's accounting."""
     deadline = time.monotonic() + 60.0
-    start = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(time.time() - began_s))
-    columns = ("-X", "--noheader", "--parsable2", "--format=JobName,State,TotalCPU,ElapsedRaw")
+    start = time.strftime("%Y-%m-%d", time.localtime(time.time() - 86400.0))
+    columns = ("--noheader", "--parsable2", "--format=JobName,State,TotalCPU,ElapsedRaw")
     while True:
         lines = slurm.command("sacct", f"--starttime={start}", *columns).splitlines()
-        fields = [line.split("|") for line in lines if line.startswith("godelta.")]
+        fields = [line.split("|") for line in lines if line.startswith(prefix)]
         if fields and all(state == "COMPLETED" and cpu != "00:00:00" for _, state, cpu, _ in fields):
             break
         if time.monotonic() > deadline:
             raise TimeoutError(f"sacct: {lines}")
         time.sleep(0.5)
     return [
-        {"category": name.split(".", 2)[2], "cpu_s": seconds(cpu), "wall_s": float(wall)}
+        {"category": name.removeprefix(prefix), "cpu_s": seconds(cpu), "wall_s": float(wall)}
         for name, _, cpu, wall in fields
     ]
 
