@@ -63,17 +63,15 @@ class Situation:
         """The batch jobs that take jobs of this campaign, by category."""
         return {category: jobs for category, jobs in self.pilots.jobs.items() if category in self.queue}
 
-    @property
-    def open_rounds(self) -> list[RoundStatus]:
-        """The rounds in progress."""
-        return [round_ for round_ in self.detail.rounds if round_.state != "closed"]
 
+def look(store: Store, campaign: CampaignDocument, *, every_round: bool = False) -> Situation:
+    """Look at one campaign: at all of its rounds, or the latest of each chain.
 
-def look(store: Store, campaign: CampaignDocument) -> Situation:
-    """Look at one campaign; SLURM is given a few seconds."""
+    SLURM is given a few seconds to answer.
+    """
     workers = all_workers(store)
     (overview,) = overviews(store, name=campaign.campaign_id, count_all=True)
-    found = detail(store, campaign, workers)
+    found = detail(store, campaign, workers, every_round=every_round)
     open_rounds = [round_ for round_ in found.rounds if round_.state != "closed"]
     return Situation(
         overview,

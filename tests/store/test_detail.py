@@ -67,6 +67,15 @@ def test_rounds(store, campaign, select):
     assert (two.chain, two.ok, two.running, two.queued, two.best_energy) == (1, 0, 1, 1, None)
 
 
+def test_the_latest_round_of_each_chain_or_every_one(store, campaign, select):
+    for chain, k in ((0, 0), (0, 1), (0, 10), (1, 2)):
+        select([10 * chain + k], chain=chain, k=k)
+    places = [(one.chain, one.round) for one in detail(store, campaign, []).rounds]
+    assert places == [(0, 10), (1, 2)]
+    places = [(one.chain, one.round) for one in detail(store, campaign, [], every_round=True).rounds]
+    assert places == [(0, 0), (0, 1), (0, 10), (1, 2)]
+
+
 def test_the_best_and_where_it_was_found(store, campaign, select):
     documents = select(range(2), chain=1, k=3)
     ok(store, documents[0], -1.0)

@@ -193,7 +193,7 @@ def test_the_failure_counter_goes_on(begun, restart, do_jobs, opened, launchpad,
 
 def test_how_often_an_evaluation_has_ended():
     attempts = [{"outcome": outcome} for outcome in ("lost", "failed", "lost", "lost", "lost", "failed")]
-    assert [retries._endings(attempts[:n]) for n in range(7)] == [0, 0, 1, 1, 1, 2, 3]
+    assert [retries.endings(attempts[:n]) for n in range(7)] == [0, 0, 1, 1, 1, 2, 3]
 
 
 def test_a_campaign_without_one_good_evaluation_goes_on_with_a_larger_budget(

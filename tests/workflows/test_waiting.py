@@ -257,7 +257,8 @@ def test_rounds_that_begin_with_the_same_digits_are_told_apart(start, opened, la
     for k in (1, 10):
         rounds.plan_round(opened, RoundKey(campaign_id, 0, k), None)
         launchpad.bulk_add_wfs([round_workflow(RoundKey(campaign_id, 0, k), 0, config)])
-    first, last = detail(opened, campaigns.get_campaign(opened, campaign_id), []).rounds
+    campaign = campaigns.get_campaign(opened, campaign_id)
+    first, last = detail(opened, campaign, [], every_round=True).rounds
     assert set(jobs_of(opened, campaign_id, [first])) == {(0, 1)}
     assert set(jobs_of(opened, campaign_id, [last])) == {(0, 10)}
     assert {place: len(jobs) for place, jobs in jobs_of(opened, campaign_id, [first, last]).items()} == {

@@ -75,7 +75,8 @@ def show_status(
     store = open_existing(folder).connect(start=True)
     read = partial(_all, store, options)
     if name is not None:
-        read = partial(_one, store, campaigns.get_campaign(store, name))
+        document = campaigns.get_campaign(store, name)
+        read = partial(_one, store, document, every_round=output == "json")
     if options.every is not None:
         try:
             _watch(read, output, options.every)
@@ -146,8 +147,8 @@ def _sum(queue: dict[str, QueueCounts], campaign_ids: list[str]) -> Counter[str]
     return total
 
 
-def _one(store: Store, campaign: CampaignDocument) -> _View:
-    situation = look(store, campaign)
+def _one(store: Store, campaign: CampaignDocument, *, every_round: bool) -> _View:
+    situation = look(store, campaign, every_round=every_round)
     return _View(
         lambda: one_campaign(situation, waits(situation), store.now(), console.width),
         one_line(situation.overview),

@@ -197,10 +197,6 @@ def _chains(situation: Situation, now: datetime, narrow: bool) -> RenderableType
     latest = {round_.chain: round_ for round_ in situation.detail.rounds}
     if not latest:
         return None
-    lowest: dict[int, float] = {}
-    for one in situation.detail.rounds:
-        if one.best_energy is not None:
-            lowest[one.chain] = min(one.best_energy, lowest.get(one.chain, one.best_energy))
     shown = _table(
         "chain", "round", "doing", "iteration", "in", "failed", "running", "queued", "best, eV", "changed",
         narrow=narrow,
@@ -218,7 +214,7 @@ def _chains(situation: Situation, now: datetime, narrow: bool) -> RenderableType
             "-" if chain.iteration is None else str(chain.iteration),
             f"{round_.done}/{round_.selected}",
             *_zeros_dim(round_.failed, round_.running, round_.queued),
-            _energy(lowest.get(chain.chain)),
+            _energy(round_.best_energy),
             age(now - round_.changed_at),
         )
     if len(chains) <= MOST_LINES:

@@ -1,13 +1,14 @@
 """One campaign in detail: its rounds and evaluations, and the workers that there are."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import Any
 
-from godelta.store import retries, workers
+from godelta.store import structures, workers
 from godelta.store.database import Raw, Store
 from godelta.store.documents import CampaignDocument, RoundState
+from godelta.store.retries import Failed, endings
 from godelta.store.workers import WorkerName
 
 ALIVE_FOR = timedelta(seconds=90)  # a worker gives a sign of life every 20 s
@@ -43,7 +44,10 @@ class RoundStatus:
 
 @dataclass(frozen=True)
 class RunningEvaluation:
-    """An evaluation under way, and who is at it; `alive` is False where that worker is gone."""
+    """An evaluation under way, where its structure was proposed, and who is at it.
+
+    `alive` is False where that worker is gone.
+    """
 
     structure_id: str
     chain: int
@@ -58,7 +62,7 @@ class RunningEvaluation:
 
 @dataclass(frozen=True)
 class FailedEvaluation:
-    """A failed evaluation, and how often it has ended badly.
+    """A failed evaluation, where its structure was proposed, and how often it has ended badly.
 
     Parameters
     ----------
@@ -126,34 +130,51 @@ class Detail:
     failed: list[FailedEvaluation] = field(default_factory=list)
 
 
-def detail(store: Store, campaign: CampaignDocument, there: Sequence[WorkerStatus]) -> Detail:
+def detail(
+    store: Store, campaign: CampaignDocument, there: Sequence[WorkerStatus], *, every_round: bool = False
+) -> Detail:
     """Look at one campaign.
 
     Parameters
     ----------
     there
         The workers, as `all_workers` finds them.
+    every_round
+        Look at all rounds, not only at the latest of each chain.
     """
     asked = {"requests.campaign_id": campaign.campaign_id, "reference_hash": campaign.reference_hash}
-    wanted = (
-        "structure_hash", "state", "energy", "energy_per_atom", "evaluated_at", "reason", "lease", "requests",
-    )  # fmt: skip
-    now = store.now()
-    found = {}
-    for raw in store.evaluations.find(asked, dict.fromkeys(wanted, 1)):
-        (request,) = (one for one in raw["requests"] if one["campaign_id"] == campaign.campaign_id)
-        leased = raw["state"] == "pending" and raw["lease"] is not None and raw["lease"]["until"] > now
-        found[request["structure_id"]] = raw | {"request": request, "leased": leased}
-    rounds = store.rounds.find({"campaign_id": campaign.campaign_id}, dict.fromkeys(_OF_ROUND, 1))
     return Detail(
-        rounds=[_round(raw, found) for raw in rounds.sort([("chain", 1), ("k", 1)])],
-        best=_best(found),
-        running=_running(found, there),
-        failed=_failed(store, campaign, found),
+        rounds=_rounds(store, campaign, every_round=every_round),
+        best=_best(store, campaign),
+        running=_running(store, asked, there),
+        failed=_failed(store, asked),
     )
 
 
-def _round(raw: Raw, found: Mapping[str, Raw]) -> RoundStatus:
+def _rounds(store: Store, campaign: CampaignDocument, *, every_round: bool) -> list[RoundStatus]:
+    ours = {"campaign_id": campaign.campaign_id}
+    if every_round:
+        cursor = store.rounds.find(ours, dict.fromkeys(_OF_ROUND, 1))
+    else:
+        latest: list[Raw] = [{"$match": ours}, {"$group": {"_id": "$chain", "k": {"$max": "$k"}}}]
+        places = [{"chain": raw["_id"], "k": raw["k"]} for raw in store.rounds.aggregate(latest)]
+        cursor = store.rounds.find({**ours, "$or": places or [{"k": -1}]}, dict.fromkeys(_OF_ROUND, 1))
+    documents = list(cursor.sort([("chain", 1), ("k", 1)]))
+    selected = {structure_id for raw in documents for structure_id in raw["selection"]}
+    hashes = {
+        raw["structure_hash"]: raw["structure_id"]
+        for raw in store.structures.find(
+            {"structure_id": {"$in": list(selected)}}, {"structure_hash": 1, "structure_id": 1}
+        )
+    }
+    query = {"structure_hash": {"$in": list(hashes)}, "reference_hash": campaign.reference_hash}
+    wanted = {"structure_hash": 1, "state": 1, "energy": 1, "lease.until": 1}
+    found = {hashes[raw["structure_hash"]]: raw for raw in store.evaluations.find(query, wanted)}
+    now = store.now()
+    return [_round(raw, found, now) for raw in documents]
+
+
+def _round(raw: Raw, found: Mapping[str, Raw], now: datetime) -> RoundStatus:
     own = [found[i] for i in raw["selection"] if i in found]
     energies = [one["energy"] for one in own if one["state"] == "ok"]
     return RoundStatus(
@@ -165,42 +186,41 @@ def _round(raw: Raw, found: Mapping[str, Raw]) -> RoundStatus:
         selected=len(raw["selection"]),
         ok=len(energies),
         failed=sum(one["state"] == "failed" for one in own),
-        running=sum(one["leased"] for one in own),
+        running=sum(one["state"] == "pending" and _is_held(one, now) for one in own),
         best_energy=min(energies, default=None),
         changed_at=raw["changed_at"],
     )
 
 
-def _best(found: Mapping[str, Raw]) -> Best | None:
-    good = [(raw["energy"], structure_id) for structure_id, raw in found.items() if raw["state"] == "ok"]
-    if not good:
-        return None
-    energy, structure_id = min(good)
-    raw = found[structure_id]
-    return Best(
-        structure_id,
-        energy,
-        raw["energy_per_atom"],
-        raw["request"]["chain"],
-        raw["request"]["round"],
-        raw["evaluated_at"],
-    )
+def _is_held(evaluation: Raw, now: datetime) -> bool:
+    return bool(evaluation.get("lease")) and evaluation["lease"]["until"] > now
 
 
-def _running(found: Mapping[str, Raw], there: Sequence[WorkerStatus]) -> list[RunningEvaluation]:
-    known = {worker.name: worker for worker in there}
+def _best(store: Store, campaign: CampaignDocument) -> Best | None:
+    rows = structures.best(store, campaign.campaign_id, campaign.reference_hash, 1)
+    names = [one.name for one in fields(Best)]
+    return Best(**{name: rows[0][name] for name in names}) if rows else None
+
+
+def _own(raw: Raw, campaign_id: str) -> Raw:
+    """What the campaign knew of the structure when it asked for the evaluation."""
+    return next(one for one in raw["requests"] if one["campaign_id"] == campaign_id)
+
+
+def _running(store: Store, asked: Raw, there: Sequence[WorkerStatus]) -> list[RunningEvaluation]:
+    known, now = {worker.name: worker for worker in there}, store.now()
     running = []
-    for structure_id, raw in found.items():
-        if not raw["leased"]:
+    for raw in store.evaluations.find({**asked, "state": "pending"}, {"lease": 1, "requests": 1}):
+        if not _is_held(raw, now):
             continue
-        owner = raw["lease"]["owner"]
+        owner, request = raw["lease"]["owner"], _own(raw, asked["requests.campaign_id"])
         name = WorkerName.parse(owner)
         worker = None if name is None else known.get(name.process)
         running.append(
             RunningEvaluation(
-                structure_id,
-                raw["request"]["chain"],
-                raw["request"]["round"],
+                request["structure_id"],
+                request["chain"],
+                request["round"],
                 worker=owner,
                 host=owner if name is None else name.host,
                 pid=None if name is None else name.pid,
@@ -212,23 +232,21 @@ def _running(found: Mapping[str, Raw], there: Sequence[WorkerStatus]) -> list[Ru
     return sorted(running, key=lambda one: (one.since, one.structure_id))
 
 
-def _failed(store: Store, campaign: CampaignDocument, found: Mapping[str, Raw]) -> list[FailedEvaluation]:
-    if not any(raw["state"] == "failed" for raw in found.values()):
-        return []
-    ids = {raw["structure_hash"]: structure_id for structure_id, raw in found.items()}
-    return [
-        FailedEvaluation(
-            ids.get(one.structure_hash, ""),
-            one.chain,
-            one.k,
-            one.reason,
-            one.message,
-            one.endings,
-            in_quarantine=one.in_quarantine or one.reason == "lost",
-            for_good=one.in_quarantine,
+def _failed(store: Store, asked: Raw) -> list[FailedEvaluation]:
+    wanted = ("structure_hash", "reason", "message", "attempts.outcome", "requests")
+    failed = []
+    for raw in store.evaluations.find({**asked, "state": "failed"}, dict.fromkeys(wanted, 1)):
+        request, reason = _own(raw, asked["requests.campaign_id"]), raw["reason"] or ""
+        place = request["chain"], request["round"]
+        said = raw["message"] or ""
+        one = Failed(raw["structure_hash"], *place, reason, said, endings(raw["attempts"]))
+        kept = one.in_quarantine or reason == "lost"
+        failed.append(
+            FailedEvaluation(
+                request["structure_id"], *place, reason, said, one.endings, kept, for_good=one.in_quarantine
+            )
         )
-        for one in retries.failed_evaluations(store, campaign)
-    ]
+    return sorted(failed, key=lambda one: (one.chain, one.round, one.structure_id))
 
 
 def all_workers(store: Store) -> list[WorkerStatus]:

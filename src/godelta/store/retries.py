@@ -50,7 +50,7 @@ def failed_evaluations(store: Store, campaign: CampaignDocument) -> list[Failed]
             *places[raw["structure_hash"]],
             raw["reason"] or "",
             raw["message"] or "",
-            _endings(raw["attempts"]),
+            endings(raw["attempts"]),
         )
         for raw in store.evaluations.find(query, wanted)
     ]
@@ -72,7 +72,7 @@ def _hashes(store: Store, structure_ids: Iterable[str]) -> dict[str, str]:
     return {raw["structure_id"]: raw["structure_hash"] for raw in cursor}
 
 
-def _endings(attempts: Sequence[Mapping[str, Any]]) -> int:
+def endings(attempts: Sequence[Mapping[str, Any]]) -> int:
     """How often attempts ended in a failure; several lost ones in a row are one."""
     endings = lost = 0
     for attempt in attempts:

@@ -4,7 +4,7 @@ A thousand campaigns are too many to count at every look. A summary can be dropp
 """
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -16,7 +16,7 @@ from godelta.store.database import Raw, Store
 SUMMARIES = "summaries"
 # Evaluations are shared: another campaign may settle one that this one selected, and nothing here changes.
 COUNT_AGAIN_AFTER = timedelta(minutes=10)
-FEW = 100
+FEW = 20
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class Tally:
     best_energy, best_structure
         The lowest energy in eV, and whose it is.
     last
-        When the last one ended, UTC.
+        When the last one ended in a round that is not closed, UTC.
     """
 
     ok: int = 0
@@ -109,8 +109,6 @@ def _keep(store: Store, counted: Mapping[str, Tally], prints: Mapping[str, str],
 
 def _count(store: Store, documents: list[Raw]) -> dict[str, Tally]:
     """Count the evaluations of these campaigns."""
-    if not documents:
-        return {}
     ids = [document["campaign_id"] for document in documents]
     levels = {document["campaign_id"]: document["reference_hash"] for document in documents}
     selected: dict[str, set[str]] = {campaign_id: set() for campaign_id in ids}
@@ -121,55 +119,87 @@ def _count(store: Store, documents: list[Raw]) -> dict[str, Tally]:
         if raw["state"] != "closed":
             waiting[raw["campaign_id"]].update(raw["selection"])
     done = _done(store, set().union(*waiting.values()))
-    ended: dict[str, dict[str, Raw]] = {campaign_id: {} for campaign_id in ids}
-    for raw in store.evaluations.aggregate(_ended(ids)):
-        campaign_id, level, state = (raw["_id"][key] for key in ("campaign_id", "level", "state"))
-        if levels.get(campaign_id) == level:
-            ended[campaign_id][state] = raw
-    return {i: _tally(ended[i], len(selected[i]), len(waiting[i] - done)) for i in ids}
+    # Of many, reading all is faster than looking each up.
+    results = _each(store, levels) if len(ids) <= FEW else _all(store, levels)
+    tallies = {}
+    for i in ids:
+        found = results.get(i, _Result())
+        tallies[i] = Tally(
+            ok=found.ok,
+            failed=found.failed,
+            pending=max(0, len(selected[i]) - found.ok - found.failed),
+            waiting=len(waiting[i] - done.keys()),
+            best_energy=found.energy,
+            best_structure=found.structure_id,
+            last=max((done[one] for one in waiting[i] & done.keys()), default=None),
+        )
+    return tallies
 
 
-def _tally(ended: Mapping[str, Raw], selected: int, waiting: int) -> Tally:
-    counts = {state: raw["count"] for state, raw in ended.items()}
-    best = ended["ok"]["best"] if "ok" in ended else {}
-    return Tally(
-        **counts,
-        pending=max(0, selected - sum(counts.values())),
-        waiting=waiting,
-        best_energy=best.get("energy"),
-        best_structure=best.get("structure_id"),
-        last=max((raw["last"] for raw in ended.values()), default=None),
-    )
+@dataclass
+class _Result:
+    """Evaluations of a campaign that have ended, the lowest energy in eV, and whose it is."""
+
+    ok: int = 0
+    failed: int = 0
+    energy: float | None = None
+    structure_id: str | None = None
 
 
-def _ended(campaign_ids: Sequence[str]) -> list[Raw]:
-    """Evaluations that have ended, by campaign, reference and state."""
-    few = len(campaign_ids) <= FEW  # of many, reading all is faster than looking each up
-    asked = {"requests.campaign_id": {"$in": list(campaign_ids)}} if few else {}
-    fields = "reference_hash", "state", "energy", "evaluated_at", "requests.campaign_id"
+def _each(store: Store, levels: Mapping[str, str]) -> dict[str, _Result]:
+    """The results of a few campaigns, however many evaluations they have: indexes know all of it."""
+    found = {}
+    for campaign_id, level in levels.items():
+        asked = {"requests.campaign_id": campaign_id, "reference_hash": level}
+        ok, failed = (
+            store.evaluations.count_documents({**asked, "state": state}) for state in ("ok", "failed")
+        )
+        result = found[campaign_id] = _Result(ok, failed)
+        wanted = {"energy": 1, "requests.campaign_id": 1, "requests.structure_id": 1}
+        lowest = store.evaluations.find_one({**asked, "state": "ok"}, wanted, sort=[("energy", 1)])
+        if lowest is not None:
+            own = (one for one in lowest["requests"] if one["campaign_id"] == campaign_id)
+            result.energy, result.structure_id = lowest["energy"], next(own)["structure_id"]
+    return found
+
+
+def _all(store: Store, levels: Mapping[str, str]) -> dict[str, _Result]:
+    """The results of many campaigns, by one question."""
+    fields = ("reference_hash", "state", "energy", "requests.campaign_id", "requests.structure_id")
     key = {"campaign_id": "$requests.campaign_id", "level": "$reference_hash", "state": "$state"}
-    return [
-        {"$match": {**asked, "state": {"$in": ["ok", "failed"]}}},
-        {"$project": {"_id": 0, **dict.fromkeys(fields, 1), "requests.structure_id": 1}},
+    # Compared by the first field first.
+    lowest = {"$min": {"energy": "$energy", "structure_id": "$requests.structure_id"}}
+    pipeline: list[Raw] = [
+        {"$match": {"state": {"$in": ["ok", "failed"]}}},
+        {"$project": {"_id": 0, **dict.fromkeys(fields, 1)}},
         {"$unwind": "$requests"},
-        {"$match": asked},
-        {
-            "$group": {
-                "_id": key,
-                "count": {"$sum": 1},
-                "best": {"$min": {"energy": "$energy", "structure_id": "$requests.structure_id"}},
-                "last": {"$max": "$evaluated_at"},
-            }
-        },
+        {"$group": {"_id": key, "count": {"$sum": 1}, "lowest": lowest}},
     ]
+    found: dict[str, _Result] = {}
+    for raw in store.evaluations.aggregate(pipeline):
+        campaign_id = raw["_id"]["campaign_id"]
+        if levels.get(campaign_id) != raw["_id"]["level"]:
+            continue
+        result = found.setdefault(campaign_id, _Result())
+        if raw["_id"]["state"] == "failed":
+            result.failed = raw["count"]
+        else:
+            result.ok = raw["count"]
+            result.energy, result.structure_id = raw["lowest"]["energy"], raw["lowest"]["structure_id"]
+    return found
 
 
-def _done(store: Store, structure_ids: Collection[str]) -> set[str]:
-    """Which of these structures have been evaluated for their campaign, well or badly."""
+def _done(store: Store, structure_ids: Collection[str]) -> dict[str, datetime]:
+    """Which of these structures have been evaluated for their campaign, well or badly, and when."""
     found = store.structures.find({"structure_id": {"$in": list(structure_ids)}}, {"structure_hash": 1})
     hashes = [raw["structure_hash"] for raw in found]
     ended = store.evaluations.find(
         {"structure_hash": {"$in": hashes}, "state": {"$in": ["ok", "failed"]}},
-        {"_id": 0, "requests.structure_id": 1},
+        {"_id": 0, "requests.structure_id": 1, "evaluated_at": 1},
     )
-    return {request["structure_id"] for raw in ended for request in raw["requests"]}
+    return {
+        request["structure_id"]: raw["evaluated_at"]
+        for raw in ended
+        for request in raw["requests"]
+        if request["structure_id"] in structure_ids
+    }
