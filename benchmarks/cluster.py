@@ -31,7 +31,7 @@ from record import RESULTS, save
 
 from godelta.campaign import CampaignConfig
 from godelta.errors import GodeltaError
-from godelta.store.database import connect
+from godelta.store.database import Store, connect
 from godelta.store.mongod import PrivateMongod
 from godelta.yaml_file import read_yaml
 
@@ -252,7 +252,24 @@ def in_one_worker(folder: Path, count: int) -> dict[str, Any]:
     done = counts(store, campaign.campaign_id, ended.reference_hash)
     assert (ended.state, done["ok"]) == ("finished", count), (ended.state, done)
     bookkeeping = engine_seconds(row) + row["sections"]["reference"] + row["mongod_s"]
-    return {**row, "jobs": jobs, "bookkeeping_s": bookkeeping}
+    return {**row, "jobs": jobs, "bookkeeping_s": bookkeeping, "stored": stored(store)}
+
+
+def stored(store: Store) -> dict[str, dict[str, float]]:
+    """Bytes of each collection with its indexes, and of its largest document."""
+    size = {"$group": {"_id": None, "largest": {"$max": {"$bsonSize": "$$ROOT"}}}}
+    found = {}
+    for name in store.db.list_collection_names():
+        stats = store.db.command("collStats", name)
+        largest = next(iter(store.db[name].aggregate([size])), {"largest": 0})["largest"]
+        indexes = stats["totalIndexSize"]
+        found[name] = {
+            "documents": stats["count"],
+            "data": stats["size"],
+            "indexes": indexes,
+            "largest": largest,
+        }
+    return found
 
 
 def queue(repeats: int, *, anew: bool) -> None:

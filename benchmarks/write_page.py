@@ -8,7 +8,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from cluster_page import cluster_overhead, cluster_queue, cluster_round, cluster_submit
 from engine_ledger import engine_seconds
+from page import JOBS, load_range, table, where
 from record import RESULTS
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
@@ -34,6 +36,10 @@ def main() -> None:
         ("engine_heartbeat", engine_heartbeat),
         ("engine_recovery", engine_recovery),
         ("database", database),
+        ("cluster_submit", cluster_submit),
+        ("cluster_overhead", cluster_overhead),
+        ("cluster_round", cluster_round),
+        ("cluster_queue", cluster_queue),
         ("delta_cost", delta_cost),
         ("agox_delta", agox_delta),
     ):
@@ -41,27 +47,6 @@ def main() -> None:
         if path.exists():
             parts.append(section(json.loads(path.read_text())))
     PAGE.write_text("\n".join(parts), encoding="utf-8")
-
-
-def where(data: dict[str, Any]) -> str:
-    machine = data["machine"]
-    versions = ", ".join(
-        f"{name} {number}" for name, number in data["versions"].items() if number[0].isdigit()
-    )
-    return (
-        f"*{machine['processor']}, {machine['cores']} cores, load {machine['load_average']:.1f},"
-        f" Python {machine['python']}; {versions}.*\n"
-    )
-
-
-def load_range(rows: list[dict[str, Any]]) -> str:
-    loads = [row["load"] for row in rows]
-    return f"Load average between {min(loads):.1f} and {max(loads):.1f}."
-
-
-def table(head: list[str], rows: list[list[Any]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines) + "\n"
 
 
 def example_run(data: dict[str, Any]) -> str:
@@ -202,7 +187,6 @@ def overhead_parts(rounds: list[dict[str, Any]]) -> dict[str, float]:
 
 
 BLOCK = 25
-JOBS = ("search", "select", "evaluate", "retrain", "planner")
 
 
 def growth_parts(row: dict[str, Any]) -> dict[str, float]:
