@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import logging
 import os
+import random
 import signal
 import sys
 import time
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 POLL_S = 0.2, 2.0  # right after a job, and after a long time without one
 PLAN_EVERY_S = 10.0
+PLAN_AT_MOST = 20  # campaigns
 MAX_FAILURES = 5  # of the queue itself, in a row
 MARGIN_S = 60.0
 LONGER = 1.2  # than the longest job so far the next one may be
@@ -183,9 +185,10 @@ def _plan(session: Session, launchpad: "LaunchPad", options: WorkerOptions) -> N
     if options.campaign_id:
         advance(session.store, launchpad, options.campaign_id)
         return
-    for campaign in campaigns.list_campaigns(session.store):
-        if campaign.state == "running":
-            advance(session.store, launchpad, campaign.campaign_id)
+    running = [c for c in campaigns.list_campaigns(session.store) if c.state == "running"]
+    # Some of them, by chance: hundreds of idle workers that look at a thousand would keep the server busy.
+    for campaign in random.sample(running, min(PLAN_AT_MOST, len(running))):
+        advance(session.store, launchpad, campaign.campaign_id)
 
 
 def _ended(session: Session, campaign_id: str) -> bool:
