@@ -97,7 +97,23 @@ def submit_once(folder: Path, chains: int) -> dict[str, Any]:
         files.append(path.name)
     workspace = folder / "workspace"
     with private_server(workspace) as (server, _):
-        return godelta(server, folder, "submit", *files, "-w", workspace)
+        row = godelta(server, folder, "submit", *files, "-w", workspace)
+        return {**row, "look": called("look", workspace, CAMPAIGNS)}
+
+
+def one_look(folder: Path, count: int) -> dict[str, float]:
+    """What one look of the planner at all campaigns costs, as a launcher takes it; nothing is to be done."""
+    workspace, store = open_engine(folder)
+    from godelta.store import campaigns
+    from godelta.workflows.launchpad import open_launchpad
+    from godelta.workflows.planner import advance
+
+    launchpad = open_launchpad(workspace)
+    before = Clock.now(server_process(workspace))
+    running = campaigns.list_campaigns(store)
+    planned = [mark for campaign in running for mark in advance(store, launchpad, campaign.campaign_id)]
+    assert (len(running), planned) == (count, [])
+    return Clock.now(server_process(workspace)).since(before)
 
 
 def overhead(repeats: int, *, anew: bool) -> None:
@@ -357,9 +373,14 @@ def in_new_folder(measure: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
 
 def in_own_process(part: str, folder: Path, number: int) -> dict[str, Any]:
     """What this script prints last when it is called again."""
-    command = [sys.executable, __file__, part, str(folder), str(number)]
     with private_server(folder):
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        return called(part, folder, number)
+
+
+def called(part: str, folder: Path, number: int) -> dict[str, Any]:
+    """The same, with the server that runs in this folder."""
+    command = [sys.executable, __file__, part, str(folder), str(number)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return answer
 
@@ -404,7 +425,12 @@ def server_cpu(server: psutil.Process) -> float:
 
 
 PARTS = {"submit": submit, "overhead": overhead, "round": round_, "queue": queue}
-INSIDE = {"alone": alone, "worker": in_one_worker, "looks": looks_of_one_worker}  # called by the parts
+INSIDE = {
+    "alone": alone,
+    "worker": in_one_worker,
+    "looks": looks_of_one_worker,
+    "look": one_look,
+}  # called by the parts
 
 
 def main() -> None:

@@ -17,12 +17,17 @@ def cluster_submit(data: dict[str, Any]) -> str:
             + [f"{median(row[name] for row in runs):.1f}" for name in ("cpu_s", "mongod_s")]
             + [len(runs)]
         )
+    looks = [row["look"] for row in data["rows"] if row["chains"] == 1 and "look" in row]
+    each = [
+        1e3 * median(look[name] for look in looks) / data["campaigns"] for name in ("worker_s", "mongod_s")
+    ]
     return (
         f"## {data['campaigns']:,} campaigns (`cluster.py submit`)\n\n`godelta submit` of {data['campaigns']:,} files into an empty database:"
         " reading and checking them, registering the campaigns, planning the first round of each chain. One command, its start"
         f" included; medians. {load_range(data['rows'])}\n\n"
         + table(["chains of each", "wall, s (range)", "CPU, s", "CPU of mongod, s", "n"], rows)
-        + f"\n{where(data)}"
+        + f"\nOne look of the planner at a running campaign of one chain where nothing is to be done: {each[0]:.1f} ms CPU, and {each[1]:.1f} ms"
+        f" of mongod (n = {len(looks)}).\n\n{where(data)}"
     )
 
 
