@@ -1,12 +1,14 @@
 """What a campaign waits for, in sentences for people: what is to be done, and by whom."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from godelta.store.database import Store
 from godelta.store.detail import Detail, RoundStatus, WorkerStatus, all_workers, detail
 from godelta.store.documents import CampaignDocument
 from godelta.store.overview import Overview, overviews
+from godelta.store.workspace import Workspace
 from godelta.workflows.overview import (
     Pilots,
     QueueCounts,
@@ -16,9 +18,11 @@ from godelta.workflows.overview import (
     pilots,
     queue_counts,
 )
+from godelta.workflows.pilots import Stillborn, stillborn
 from godelta.workflows.slurm import WAITING, BatchJob
 
 MOST_CHAINS = 20  # that are told of one by one
+OF_LATE_S = 86400.0
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,8 @@ class Situation:
         Jobs of the rounds that are open, by chain and round.
     busy
         Names of the workers that have a job.
+    stillborn
+        By category, batch jobs of late that ended before they took a job, and where what they printed lies.
     """
 
     overview: Overview
@@ -40,6 +46,7 @@ class Situation:
     workers: list[WorkerStatus]
     busy: frozenset[str]
     pilots: Pilots
+    stillborn: Mapping[str, Stillborn] = field(default_factory=dict)
 
     @property
     def gone(self) -> frozenset[str]:
@@ -64,24 +71,45 @@ class Situation:
         return {category: jobs for category, jobs in self.pilots.jobs.items() if category in self.queue}
 
 
-def look(store: Store, campaign: CampaignDocument, *, every_round: bool = False) -> Situation:
-    """Look at one campaign: at all of its rounds, or the latest of each chain.
+def look(
+    store: Store,
+    campaign: CampaignDocument,
+    workspace: Workspace | None = None,
+    *,
+    every_round: bool = False,
+) -> Situation:
+    """Look at one campaign; SLURM is given a few seconds to answer.
 
-    SLURM is given a few seconds to answer.
+    Parameters
+    ----------
+    workspace
+        Where batch jobs leave what they printed.
+    every_round
+        Look at all rounds, not only at the latest of each chain.
     """
     workers = all_workers(store)
     (overview,) = overviews(store, name=campaign.campaign_id, count_all=True)
     found = detail(store, campaign, workers, every_round=every_round)
     open_rounds = [round_ for round_ in found.rounds if round_.state != "closed"]
+    queue = queue_counts(store, [campaign.campaign_id]).get(campaign.campaign_id, {})
+    sent = pilots(store)
     return Situation(
         overview,
         found,
-        queue_counts(store, [campaign.campaign_id]).get(campaign.campaign_id, {}),
+        queue,
         jobs_of(store, campaign.campaign_id, open_rounds),
         workers,
         frozenset(busy_workers(store)),
-        pilots(store),
+        sent,
+        {} if workspace is None or sent.trouble else _stillborn(workspace, queue, sent),
     )
+
+
+def _stillborn(workspace: Workspace, queue: QueueCounts, sent: Pilots) -> dict[str, Stillborn]:
+    living = {job.job_id for jobs in sent.jobs.values() for job in jobs}
+    since = time.time() - OF_LATE_S
+    found = {category: stillborn(workspace, category, living, since) for category in queue}
+    return {category: dead for category, dead in found.items() if dead is not None}
 
 
 def waits(situation: Situation) -> list[str]:
@@ -199,12 +227,16 @@ def _of_categories(situation: Situation) -> list[str]:
     for category in sorted(ready):
         takers = [w for w in situation.workers if w.serves(situation.overview.campaign_id, category)]
         there = _of_pilots(situation.pilots, category)
+        if not takers and (dead := situation.stillborn.get(category)) is not None:
+            lines.append(
+                f"{category}: {_count(dead.count, 'batch job')} ended before taking a job: {dead.folder}"
+            )
         if takers or there:
             lines.append(f"{category}: {', '.join([_of_takers(situation, takers), *there])}")
         else:
             without.append(category)
     if without:
-        lines.append(_nobody(without if lines else []))
+        lines.append(_nobody(without if len(without) < len(ready) else []))
     if situation.pilots.trouble:
         lines.append(f"batch jobs are not shown: {situation.pilots.trouble}")
     return lines

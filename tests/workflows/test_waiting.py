@@ -13,6 +13,7 @@ from godelta.store.workers import WorkerName
 from godelta.workflows import checked, health, overview, round, waiting
 from godelta.workflows.overview import jobs_of, queue_counts
 from godelta.workflows.pausing import pause
+from godelta.workflows.pilots import make_folder, note_sent
 from godelta.workflows.planner import advance
 from godelta.workflows.resource_classes import pilot_prefix
 from godelta.workflows.waiting import look, waits
@@ -304,6 +305,22 @@ def test_pilots_that_wait_and_run(planned, opened, told, situation, squeue):
     assert {category: [job.job_id for job in own] for category, own in jobs.items()} == {
         "search-ase": ["11", "12", "13"]
     }
+
+
+def test_batch_jobs_that_ended_too_early(planned, opened, engine, squeue):
+    campaign_id = planned()
+    campaign = campaigns.get_campaign(opened, campaign_id)
+    pilot_prefix(opened)
+    squeue("true")
+    folders = [make_folder(engine, "search-ase") for _ in range(2)]
+    for number, folder in enumerate(folders):
+        note_sent(folder, str(number))
+    *_, told, nobody = waits(look(opened, campaign, engine))
+    assert told.startswith("search-ase: 2 batch jobs ended before taking a job: ")
+    assert told.partition("job: ")[2] in map(str, folders)
+    assert nobody == NOBODY
+    workers.sign_on(opened, FAR)
+    assert "batch jobs" not in "".join(waits(look(opened, campaign, engine)))
 
 
 def test_without_batch_jobs_slurm_is_not_asked(planned, told, squeue, tmp_path):

@@ -21,6 +21,7 @@ from godelta.store.database import Store
 from godelta.store.detail import all_workers
 from godelta.store.documents import CampaignDocument
 from godelta.store.overview import STATE_ORDER, Overview, overviews
+from godelta.store.workspace import Workspace
 from godelta.workflows.overview import QueueCounts, queue_counts
 from godelta.workflows.waiting import Situation, look, waits
 
@@ -72,11 +73,12 @@ def show_status(
         raise InputError(
             f"no state of a campaign: {', '.join(unknown)}", mend=f"there are: {', '.join(STATE_ORDER)}"
         )
-    store = open_existing(folder).connect(start=True)
+    workspace = open_existing(folder)
+    store = workspace.connect(start=True)
     read = partial(_all, store, options)
     if name is not None:
         document = campaigns.get_campaign(store, name)
-        read = partial(_one, store, document, every_round=output == "json")
+        read = partial(_one, workspace, store, document, every_round=output == "json")
     if options.every is not None:
         try:
             _watch(read, output, options.every)
@@ -147,8 +149,8 @@ def _sum(queue: dict[str, QueueCounts], campaign_ids: list[str]) -> Counter[str]
     return total
 
 
-def _one(store: Store, campaign: CampaignDocument, *, every_round: bool) -> _View:
-    situation = look(store, campaign, every_round=every_round)
+def _one(workspace: Workspace, store: Store, campaign: CampaignDocument, *, every_round: bool) -> _View:
+    situation = look(store, campaign, workspace, every_round=every_round)
     return _View(
         lambda: one_campaign(situation, waits(situation), store.now(), console.width),
         one_line(situation.overview),
