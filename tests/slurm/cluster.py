@@ -321,7 +321,7 @@ class Cluster:
         """Kill the daemons of this cluster's jobs, which nobody is parent of, with all that they started."""
         for step in psutil.process_iter():
             try:
-                if step.name() != "slurmstepd" or step.environ().get("SLURM_CONF") != str(self.conf):
+                if step.name() != "slurmstepd" or step.cwd() != str(self.folder):  # its slurmd's
                     continue
                 family = [step, *step.children(recursive=True)]
             except psutil.NoSuchProcess:

@@ -264,6 +264,6 @@ OTHERS = {
     "hanging reference": _bad("hang", "wall_limit", wall_seconds=4.0),
     "memory": _bad("memory", "memory_limit", memory_mb=700.0),
     "NaN": _bad("nan", "invalid_result"),
-    "garbage": _bad("garbage", "invalid_result"),
+    "garbage": _bad("garbage", "force_limit"),
     "exception": _bad("raise", "engine_error"),
 }

@@ -349,19 +349,20 @@ class Scene:
         raws = {raw["structure_hash"]: raw for raw in self.store.evaluations.find()}
         selected = structures.selected_structures(self.store, campaign.campaign_id)
         assert raws.keys() == {one.structure_hash for one in selected}
-        assert campaign.spent == len(raws) > 0
-        self._check_attempts(raws, kills, failed or {})
+        assert campaign.spent == self._check_attempts(raws, kills, failed or {}) > 0
         wanted = {"spec._category": {"$nin": sorted(CATEGORIES)}}
         assert self.db["fireworks"].count_documents({}) > 0
         assert self.db["fireworks"].count_documents(wanted) == 0
         assert self.processes() == []
 
-    def _check_attempts(self, raws: dict[str, Any], kills: int, failed: dict[str, int]) -> None:
-        """Everything was computed once, unless it was killed: the engine itself has counted."""
+    def _check_attempts(self, raws: dict[str, Any], kills: int, failed: dict[str, int]) -> int:
+        """See that all was computed once, unless it was killed: the engine has counted. What it cost."""
         reasons: Counter[str] = Counter()
+        cost = 0
         for raw in raws.values():
             outcomes = [attempt["outcome"] for attempt in raw["attempts"]]
             assert outcomes.count("ok") == (raw["state"] == "ok")
+            cost += outcomes.count("ok") + outcomes.count("failed") + (raw["reason"] == "lost")
             if raw["state"] != "ok":
                 reasons[raw["reason"]] += 1
         # Whose engine was killed three times in a row is in quarantine.
@@ -370,6 +371,7 @@ class Scene:
         starts = Counter(self.starts())
         assert starts.keys() == raws.keys()
         assert starts.total() <= len(raws) + kills
+        return cost
 
 
 @dataclass(frozen=True)

@@ -94,10 +94,12 @@ def test_the_node_goes_down_and_comes_back(cluster):
 
 
 @pytest.mark.slow
-def test_the_node_loses_its_power(cluster):
-    lost = cluster.submit("sleep 100", "--no-requeue")
+def test_the_node_loses_its_power(cluster, tmp_path):
+    lost = cluster.submit(f"echo $$ > {tmp_path / 'pid'}; exec sleep 100", "--no-requeue")
     cluster.wait_for(lost, "RUNNING")
+    wait_until((tmp_path / "pid").exists)
     cluster.kill_slurmd()
+    wait_until(lambda: not psutil.pid_exists(int((tmp_path / "pid").read_text())), 5)
     cluster.wait_for(lost, "NODE_FAIL", seconds=180)
     cluster.start_slurmd()
     waiting = cluster.submit("true")
