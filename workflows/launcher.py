@@ -8,7 +8,7 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -106,10 +106,10 @@ def launch(workspace: Workspace, store: Store, launchpad: "LaunchPad", since: fl
     ready = ready_jobs(launchpad, [campaign_id for campaign_id, _ in configs])
     own = own_resources(config for _, config in configs)
     prefix = pilot_prefix(store)
-    idle, signed_on = _workers(store, launchpad)
     jobs = slurm.queue(prefix)
-    there = pilots(jobs, prefix, signed_on)
     living = {job.job_id for job in jobs}
+    idle, signed_on = _workers(store, launchpad, living)
+    there = pilots(jobs, prefix, signed_on)
     outcome = Launched()
     for category, count in sorted(ready.items()):
         if category == LIGHT and (there or idle or len(ready) > 1):
@@ -141,16 +141,26 @@ def own_resources(configs: Iterable[CampaignConfig]) -> dict[str, BatchResources
     return found
 
 
-def _workers(store: Store, launchpad: "LaunchPad") -> tuple[Counter[str], set[str]]:
-    """How many workers without a job take each category, and the batch jobs of living workers."""
+def _workers(
+    store: Store, launchpad: "LaunchPad", living: Collection[str] | None = None
+) -> tuple[Counter[str], set[str]]:
+    """How many workers without a job take each category, and the batch jobs of living workers.
+
+    One that was killed has not signed off: SLURM is asked for batch jobs that are not among those `living`.
+    """
     running = launchpad.launches.find({"state": "RUNNING"}, {"fworker.name": 1})
     parsed = (WorkerName.parse(launch["fworker"]["name"]) for launch in running)
     busy = {name.process for name in parsed if name is not None}
     idle: Counter[str] = Counter()
     jobs = set()
-    for worker in store.workers.find({"seen": {"$gt": store.now() - ALIVE}}):
-        if worker.get("batch_job"):
-            jobs.add(worker["batch_job"])
+    seen = list(store.workers.find({"seen": {"$gt": store.now() - ALIVE}}))
+    own = {worker["batch_job"] for worker in seen if worker.get("batch_job")}
+    lives = {} if living is None else slurm.living(own - set(living))
+    for worker in seen:
+        if job := worker.get("batch_job"):
+            if not lives.get(job, True):
+                continue
+            jobs.add(job)
         if worker["name"] not in busy:
             idle.update(worker.get("takes") or ())
     return idle, jobs
