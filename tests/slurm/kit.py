@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -33,7 +34,7 @@ SEARCH, REFERENCE = "search-ase", "evaluate-ase"
 CATEGORIES = {SEARCH, REFERENCE, "light"}
 CAMPAIGN: dict[str, Any] = {
     "name": NAME,
-    "budget": {"chains": 1, "rounds": 3, "evaluations": 6},
+    "budget": {"chains": 1, "rounds": 2, "evaluations": 4},
     "search": {"structures_per_round": 6, "batch": 2},
 }
 # Every batch job has a host name of its own, as on a cluster of many nodes: what became of a worker has to be
@@ -103,11 +104,11 @@ class Scene:
         self.adapt("light")
         self.file.write_text(json.dumps(self.campaign))
 
-    def adapt(self, role: str, **changes: Any) -> None:
+    def adapt(self, role: str, idle: int = 6, **changes: Any) -> None:
         """Change a qadapter file so that its batch jobs fit this small cluster."""
         path = self.workspace.folder / "fw_config" / f"{role}_qadapter.yaml"
         values = dict(read_yaml(path).values)
-        worker = f"godelta worker --workspace {self.workspace.folder} --idle 6"
+        worker = f"godelta worker --workspace {self.workspace.folder} --idle {idle}"
         if self.elsewhere:
             wrapper = self.workspace.folder / "elsewhere.sh"
             wrapper.write_text(ELSEWHERE)
@@ -243,6 +244,14 @@ class Scene:
         """Hashes of the structures that the engine has begun with, in order."""
         lines = self.starts_file.read_text().splitlines() if self.starts_file.exists() else []
         return [line.split()[0] for line in lines]
+
+    def sent(self) -> list[str]:
+        """The categories of the batch jobs that were sent, in order."""
+        return re.findall(r"sent \d+ for (\S+):", self.output.read_text())
+
+    def ready(self, job: str) -> bool:
+        """Whether a job of this kind waits for a worker."""
+        return self.db["fireworks"].count_documents({"name": job, "state": "READY"}) > 0
 
     def running(self, job: str) -> dict[str, Any] | None:
         """The launch of a job of this kind that some worker is at."""

@@ -5,6 +5,8 @@ import json
 import pytest
 from kit import NAME, REFERENCE, SEARCH, wait_until
 
+from godelta.workflows.launcher import ALIVE
+
 OF_JOB = {
     "search": SEARCH,
     "select": "light",
@@ -50,8 +52,29 @@ def test_to_the_end(make_scene):
 def test_as_from_cron(make_scene):
     """Nobody stays logged in: a look now and then sends what is needed."""
     scene = make_scene(budget={"chains": 1, "rounds": 1, "evaluations": 2})
-    wait_until(lambda: scene.launch("--once").wait(60) == 0 and scene.state == "finished", every=4.0)
+    wait_until(
+        lambda: scene.launch("--once").wait(60) == 0 and scene.state == "finished",
+        seconds=240.0,
+        every=4.0,
+        tell=scene.tell,
+    )
     wait_until(lambda: not scene.cluster.squeue())
+    scene.check()
+
+
+@pytest.mark.slow
+def test_a_worker_that_was_killed_is_not_waited_for(make_scene):
+    """It has not signed off, and for a worker without a job no other would be sent."""
+    scene = make_scene(budget={"chains": 1, "rounds": 1, "evaluations": 2})
+    scene.adapt("search", idle=300)
+    scene.launch()
+    scene.computing()
+    [worker] = [one for one in scene.workers() if SEARCH in one.cmdline()]
+    worker.kill()
+    wait_until(lambda: scene.ready("retrain"), tell=scene.tell)
+    wait_until(lambda: SEARCH in scene.sent()[2:], ALIVE.total_seconds() / 3.0, tell=scene.tell)
+    wait_until(lambda: scene.state == "finished", tell=scene.tell)
+    scene.cluster.drain()
     scene.check()
 
 
