@@ -168,8 +168,8 @@ def _scratch(session: Session, claim: Claim) -> dict[int, Path]:
 
 
 def _give_back(session: Session, document: StructureDocument, claim: Claim) -> None:
-    evaluations.release(session.store, claim)
     campaigns.release_evaluation(session.store, document.campaign_id, document.structure_hash)
+    evaluations.release(session.store, claim)
 
 
 def _commit(session: Session, claim: Claim, outcome: Outcome) -> None:

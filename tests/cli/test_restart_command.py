@@ -251,7 +251,7 @@ def test_restarting_while_a_worker_works_changes_nothing(begun, opened, workspac
     while worker.poll() is None:
         answer = godelta("restart", "--yes", "-w", workspace.folder)
         assert answer.code == 0, answer.err
-        assert "rounds queued" not in answer.out
+        assert "rounds queued" not in answer.out, answer.out
         count += 1
     assert worker.wait() == 0
     assert count > 1

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from godelta.campaign import CampaignConfig
-from godelta.store import campaigns, evaluations, rounds, structures, workers
+from godelta.store import campaigns, evaluations, retries, rounds, structures, workers
 from godelta.store.documents import RoundKey
 from godelta.store.workers import WorkerName
 from godelta.workflows import health, queue
@@ -304,16 +304,45 @@ def test_a_lease_of_a_living_worker_is_left_alone(begun, look, restart, do_jobs,
     assert evaluation.lease.until > opened.now()
 
 
+def unpaid(opened, campaign_id, owner):
+    """Have a result stored and not settled, by this worker."""
+    done = selected_hashes(opened, campaign_id)[0]
+    opened.campaigns.update_one({}, {"$push": {"reserved": done}, "$inc": {"spent": -1}})
+    opened.evaluations.update_one({"structure_hash": done}, {"$set": {"attempts.0.owner": str(owner)}})
+    return done
+
+
 def test_a_result_that_was_stored_and_not_paid(
     begun, look, restart, do_jobs, opened, take_jobs, as_undisturbed
 ):
     campaign_id = begun()
     do_jobs(3)
-    done = selected_hashes(opened, campaign_id)[0]
-    opened.campaigns.update_one({}, {"$push": {"reserved": done}, "$inc": {"spent": -1}})
+    unpaid(opened, campaign_id, DEAD)
     (found,) = look(campaign_id)
     assert found.found == "1 evaluation done and not settled with the budget"
     restart(campaign_id)
     assert campaigns.get_campaign(opened, campaign_id).spent == 2
     finish(opened, campaign_id, take_jobs)
     as_undisturbed(campaign_id)
+
+
+def test_a_living_worker_settles_what_it_stored_by_itself(begun, look, do_jobs, opened):
+    campaign_id = begun()
+    do_jobs(3)
+    done = unpaid(opened, campaign_id, OWN)
+    assert look(campaign_id) == []
+    long_ago = opened.now() - 2 * retries.SETTLED_AFTER
+    opened.evaluations.update_one({"structure_hash": done}, {"$set": {"evaluated_at": long_ago}})
+    assert len(look(campaign_id)) == 1
+
+
+@pytest.mark.parametrize("owner", [OWN, DEAD])
+def test_what_is_settled_while_it_is_looked_at_is_no_leftover(begun, do_jobs, opened, owner):
+    campaign_id = begun()
+    do_jobs(3)
+    done = unpaid(opened, campaign_id, owner)
+    before = campaigns.get_campaign(opened, campaign_id)
+    assert campaigns.settle_evaluation(opened, campaign_id, done)
+    assert len(retries.leftover_reservations(opened, before)) == 0
+    opened.evaluations.update_one({"structure_hash": done}, {"$set": {"state": "pending"}})
+    assert len(retries.leftover_reservations(opened, before)) == 0

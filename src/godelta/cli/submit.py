@@ -221,7 +221,7 @@ def _tell(outcome: "Launched", said: dict[str, str]) -> None:
     """Say what was sent; what stays as it was is said once."""
     clock = time.strftime("%H:%M:%S")
     for category, job_ids in outcome.sent.items():
-        console.print(f"{clock}  sent {len(job_ids)} for {category}: {', '.join(job_ids)}")
+        console.print(f"{clock}  sent {len(job_ids)} for {category}: {', '.join(job_ids)}", soft_wrap=True)
     for category, error in outcome.refused.items():
         _say(said, category, f"{clock}  [red]no batch job for {category}:[/] {escape(str(error))}")
     for category in set(said) - outcome.refused.keys() - {"slurm"}:
@@ -230,5 +230,5 @@ def _tell(outcome: "Launched", said: dict[str, str]) -> None:
 
 def _say(said: dict[str, str], what: str, text: str) -> None:
     if said.get(what, "")[8:] != text[8:]:  # but for the clock
-        console.print(text)
+        console.print(text, soft_wrap=True)  # its lines are searched for in files
     said[what] = text

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from godelta.store import campaigns, evaluations, workers
@@ -13,6 +14,7 @@ from godelta.store.workers import BatchLives
 MAX_RETRIES = 3  # explicit ones, before a structure stays in quarantine
 # They say nothing about the structure: somebody or something ended the attempt from outside.
 NOT_OF_THE_STRUCTURE = frozenset({"lost", "killed"})
+SETTLED_AFTER = timedelta(seconds=20)  # what a worker stores it settles within milliseconds
 
 
 @dataclass(frozen=True)
@@ -151,23 +153,39 @@ def leftover_reservations(
     """The campaign's reservations whose worker is gone.
 
     A lease comes before its reservation and goes after it, so whoever is at it holds a lease; a living
-    worker whose lease ran out in an outage may still come with its result.
+    worker whose lease ran out in an outage may still come with its result, and settles what it stored a
+    moment ago by itself.
     """
     query = {"structure_hash": {"$in": list(campaign.reserved)}, "reference_hash": campaign.reference_hash}
     found = {
-        raw["structure_hash"]: raw for raw in store.evaluations.find(query, {"attempts": 0, "forces": 0})
+        raw["structure_hash"]: raw
+        for raw in store.evaluations.find(query, {"attempts": {"$slice": -1}, "forces": 0})
     }
     paid: dict[str, float] = {}
     free = []
     for key in campaign.reserved:
         raw = found.get(key)
         if raw is not None and raw["state"] != "pending":
-            paid[key] = float(raw["cost"].get("cpu_s", 0.0))
+            if _unsettled_for_good(store, raw, batch_lives):
+                paid[key] = float(raw["cost"].get("cpu_s", 0.0))
         elif (
             raw is None or raw["lease"] is None or workers.is_gone(store, raw["lease"]["owner"], batch_lives)
         ):
             free.append(key)
-    return Leftovers(paid, free)
+    if not paid and not free:
+        return Leftovers(paid, free)
+    # The campaign was read before its evaluations: what has been settled since is none.
+    still = campaigns.get_campaign(store, campaign.campaign_id).reserved
+    return Leftovers(
+        {key: cpu_s for key, cpu_s in paid.items() if key in still}, [key for key in free if key in still]
+    )
+
+
+def _unsettled_for_good(store: Store, raw: Raw, batch_lives: BatchLives | None) -> bool:
+    """Whether nobody is about to settle an evaluation that is done."""
+    if raw["evaluated_at"] < store.now() - SETTLED_AFTER:
+        return True
+    return all(workers.is_gone(store, attempt["owner"], batch_lives) for attempt in raw["attempts"])
 
 
 def clear_reservations(store: Store, campaign_id: str, leftovers: Leftovers) -> None:
