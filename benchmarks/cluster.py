@@ -28,6 +28,7 @@ from typing import Any
 import psutil
 from engine_ledger import Clock, Ledger, config, engine_seconds, instrument, open_engine, server_process
 from record import RESULTS, save
+from ruamel.yaml import YAML
 
 from godelta.campaign import CampaignConfig
 from godelta.errors import GodeltaError
@@ -89,11 +90,12 @@ def submit(repeats: int, *, anew: bool) -> None:
 
 def submit_once(folder: Path, chains: int) -> dict[str, Any]:
     """CPU and wall seconds of the command, and of the server meanwhile."""
-    campaign = config(10, 8).model_dump(mode="json") | {"budget": {"chains": chains, "evaluations": 80}}
+    campaign = config(10, 8).model_dump(mode="json", exclude_unset=True)  # as people write them
+    campaign["budget"] = {"chains": chains, "evaluations": 80}
     files = []
     for number in range(CAMPAIGNS):
         path = folder / f"campaign-{number:04}.yaml"
-        path.write_text(json.dumps(campaign | {"name": path.stem, "seed": number}, indent=1))
+        YAML().dump(campaign | {"name": path.stem, "seed": number}, path)
         files.append(path.name)
     workspace = folder / "workspace"
     with private_server(workspace) as (server, _):

@@ -70,6 +70,8 @@ def orphans(launchpad: "LaunchPad", campaign_id: str) -> list[int]:
         "state": {"$in": [*NOT_BEGUN, *TAKEN]},
     }
     found = launchpad.fireworks.distinct("fw_id", query)
+    if not found:
+        return []
     held = {node for raw in launchpad.workflows.find({"nodes": {"$in": found}}) for node in raw["nodes"]}
     return [node for node in found if node not in held]
 

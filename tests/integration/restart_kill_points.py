@@ -1,14 +1,16 @@
-"""Kill `restart` before its n-th write, restart again, finish the campaign, and report.
+"""Kill a command before its n-th write, give it again, finish the campaign, and report.
 
-Usage: restart_kill_points.py FOLDER MONGODB_URI CONFIG_JSON DAMAGE N [N ...]; N is 0 for no kill. One line of
-JSON each. Everything is forked from one process that has imported it already.
+Usage: restart_kill_points.py FOLDER MONGODB_URI CONFIG_JSON COMMAND DAMAGE. First without a kill, then for
+every write; one line of JSON each. Everything is forked from one process that has imported it already.
 """
 
 import json
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +90,46 @@ def restart(workspace: Workspace, killer: Killer | None) -> None:
     mend(store, launchpad, campaign_id, RestartOptions(), BatchWatch(store))
 
 
+def pause(workspace: Workspace, killer: Killer | None) -> None:
+    """Take the campaign off the queue."""
+    from godelta.workflows.pausing import pause
+
+    _by_name(workspace, killer, pause)
+
+
+def cancel(workspace: Workspace, killer: Killer | None) -> None:
+    """Give the campaign up."""
+    from godelta.workflows.pausing import cancel
+
+    _by_name(workspace, killer, cancel)
+
+
+def resume(workspace: Workspace, killer: Killer | None) -> None:
+    """Have it go on."""
+    from godelta.workflows.pausing import resume
+
+    _by_name(workspace, killer, partial(resume, reopen=True))
+
+
+def _by_name(workspace: Workspace, killer: Killer | None, command: Callable[..., Any]) -> None:
+    from godelta.store import campaigns
+
+    be_impatient()
+    if killer is not None:
+        killer.begin()
+    store, launchpad = workspace.connect(), open_launchpad(workspace)
+    command(store, launchpad, campaigns.list_campaigns(store)[0].name)
+
+
+def in_the_queue(workspace: Workspace) -> dict[str, Any]:
+    """The campaign's state, and what a worker could take of it."""
+    from godelta.store import campaigns
+
+    store, launchpad = workspace.connect(), open_launchpad(workspace)
+    takable = launchpad.fireworks.count_documents({"state": {"$in": ["READY", "WAITING"]}})
+    return {"stopped": campaigns.list_campaigns(store)[0].state, "takable": takable}
+
+
 def look(workspace: Workspace) -> dict[str, Any]:
     """What a restart finds after the last one, and how many rounds are queued."""
     from godelta.campaign import CampaignConfig
@@ -104,26 +146,66 @@ def look(workspace: Workspace) -> dict[str, Any]:
     return {"left": [f.found for f in found.findings if f.acts], "live": live, "after": campaign.state}
 
 
+# What comes before a command; itself, given twice and killed the first time; what comes after it.
+COMMANDS: dict[str, tuple[list[Any], Any, list[Any]]] = {
+    "restart": ([], restart, [(look,)]),
+    "pause": ([], pause, [(in_the_queue,), (resume, None)]),
+    "cancel": ([], cancel, [(in_the_queue,), (resume, None)]),
+    "resume": ([(pause, None), (in_the_queue,)], resume, []),
+}
+
+
 def main() -> None:
     """Warm up, then fork."""
-    folder, uri, values, kind = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3]), sys.argv[4]
+    folder, uri, values, command, kind = (
+        Path(sys.argv[1]),
+        sys.argv[2],
+        json.loads(sys.argv[3]),
+        *sys.argv[4:],
+    )
     warm_up(make_workspace(folder, uri, -os.getpid()), values)
-    for n in map(int, sys.argv[5:]):
-        workspace = make_workspace(folder, uri, n)
-        assert in_fork(workspace, begin, values) == 0
-        assert in_fork(workspace, damage, kind) == 0, (workspace.logs / "damage.log").read_text()[-3000:]
-        status = in_fork(workspace, restart, Killer(n, workspace.folder))
-        killed = os.WIFSIGNALED(status)
-        assert killed or status == 0, (workspace.logs / "restart.log").read_text()[-3000:]
-        answer: dict[str, Any] = {"n": n, "killed": killed, "writes": None}
-        if n == 0:
-            answer["writes"] = int((workspace.folder / NOTE).read_text())
-        assert in_fork(workspace, restart, None) == 0
-        for task, *arguments in ((look,), (work_on, None), (report,)):
-            assert in_fork(workspace, task, *arguments) == 0
-            if task is not work_on:
-                answer |= json.loads((workspace.folder / "report.json").read_text())
-        sys.stdout.write(json.dumps(answer) + "\n")
+    whole = one(make_workspace(folder, uri, 0), 0, values, command, kind)
+    tell(whole)
+    for n in range(1, whole["writes"] + 1):
+        tell(one(make_workspace(folder, uri, n), n, values, command, kind))
+
+
+def tell(answer: dict[str, Any]) -> None:
+    """A line of JSON."""
+    sys.stdout.write(json.dumps(answer) + "\n")
+
+
+def one(workspace: Workspace, n: int, values: dict[str, Any], words: str, kind: str) -> dict[str, Any]:
+    """The campaign's whole life with the n-th write of the command killed."""
+    before, command, after = COMMANDS[words]
+    answer: dict[str, Any] = {"n": n}
+    said = workspace.folder / "report.json"
+
+    def do(task: Any, *arguments: Any) -> None:
+        said.unlink(missing_ok=True)
+        assert in_fork(workspace, task, *arguments) == 0, printed(workspace, task)
+        if said.exists():
+            answer.update(json.loads(said.read_text()))
+
+    do(begin, values)
+    do(damage, kind)
+    for task, *arguments in before:
+        do(task, *arguments)
+    status = in_fork(workspace, command, Killer(n, workspace.folder))
+    answer["killed"] = os.WIFSIGNALED(status)
+    assert answer["killed"] or status == 0, printed(workspace, command)
+    answer["writes"] = int((workspace.folder / NOTE).read_text()) if n == 0 else None
+    do(command, None)
+    for task, *arguments in after:
+        do(task, *arguments)
+    do(work_on, None)
+    do(report)
+    return answer
+
+
+def printed(workspace: Workspace, task: Any) -> str:
+    """The end of what a task printed."""
+    return (workspace.logs / f"{task.__name__}.log").read_text()[-3000:]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """A real SLURM, one node, for as long as the tests of this folder last."""
 
-import os
 import sys
 import uuid
 from collections.abc import Callable, Iterator
@@ -15,9 +14,6 @@ from cluster import Cluster
 from kit import CAMPAIGN, Scene
 
 from godelta.store.mongod import PrivateMongod
-
-# Many minutes, most of them spent waiting: `make soak`.
-collect_ignore = [] if os.environ.get("GODELTA_SOAK") else ["test_random_kills.py"]
 
 
 @pytest.fixture(scope="session")
