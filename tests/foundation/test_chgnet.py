@@ -50,6 +50,45 @@ def test_forces_are_finite_differences(foundation):
     assert forces[2, 1] == pytest.approx(-(up - down) / (2 * step), abs=1e-2 * scale)
 
 
+def test_stress_and_site_energies(foundation):
+    from chgnet.model.dynamics import CHGNetCalculator
+
+    slab = fcc111("Ag", (2, 2, 3), vacuum=4.0, periodic=True)
+    slab.rattle(0.1, seed=1)
+    batch = foundation.evaluate_with([cluster(0), slab], stress=True)
+    slab.calc = CHGNetCalculator(use_device="cpu")
+    np.testing.assert_allclose(batch.stresses[1], slab.get_stress(voigt=False), atol=2e-5)
+    np.testing.assert_allclose(batch.forces[1], slab.get_forces(), atol=2e-3)
+    sites = foundation.site_energies([cluster(0), slab])
+    assert [one.shape for one in sites] == [(6,), (12,)]
+    np.testing.assert_allclose([one.sum() for one in sites], batch.energies, atol=1e-3)
+
+
+def test_what_is_added_to_the_energy_shares_the_backward_pass(foundation):
+    """A function of the features: its forces are central differences of itself."""
+    structures, step = [cluster(3), cluster(4)], 1e-2
+
+    def head(latent):
+        squares = (latent.features.double() ** 2).sum(1)
+        return squares.new_zeros(latent.count).index_add(0, latent.owners, squares)
+
+    batch = foundation.evaluate_with(structures, head)
+    alone = foundation.evaluate(structures)
+    np.testing.assert_array_equal(batch.energies, alone.energies)
+    moved = []
+    for sign in (1, -1):
+        copy = structures[1].copy()
+        copy.positions[2, 1] += sign * step
+        moved.append(copy)
+    up, down = foundation.evaluate_with(moved, head).added
+    slope = (batch.forces[1] - alone.forces[1])[2, 1]
+    assert abs(slope) > 0.01
+    assert slope == pytest.approx(-(up - down) / (2 * step), rel=1e-2)
+    features = foundation.features(structures)
+    assert [one.shape for one in features] == [(6, foundation.feature_size)] * 2
+    assert (features[1] ** 2).sum() == pytest.approx(batch.added[1], rel=1e-5)
+
+
 def test_isolated_atoms_and_the_empty_batch(foundation):
     far = Atoms("Ag2", positions=[[2, 2, 2], [10, 10, 10]], cell=[16.0] * 3)
     alone = foundation.evaluate([far]).energies[0]

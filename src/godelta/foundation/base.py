@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from ase import Atoms
 from pydantic import Field
 
 from godelta.arrays import FloatArray
 from godelta.settings import Settings
+
+if TYPE_CHECKING:
+    from godelta.foundation.torch_graph import Head
 
 
 class FoundationIdentity(Settings):
@@ -24,10 +27,16 @@ class FoundationIdentity(Settings):
 
 @dataclass(frozen=True, slots=True)
 class FoundationBatch:
-    """Results for B structures: energies (B,) in eV; forces, B arrays (n_i, 3) in eV/Å."""
+    """Results for B structures.
+
+    energies: (B,) in eV. forces: B arrays (n_i, 3) in eV/Å. stresses: (B, 3, 3) in eV/Å³, where asked for.
+    added: (B,) in eV, what a function of the features has added; not in `energies`.
+    """
 
     energies: FloatArray
     forces: list[FloatArray]
+    stresses: FloatArray | None = None
+    added: FloatArray | None = None
 
 
 class Foundation(Protocol):
@@ -40,6 +49,26 @@ class Foundation(Protocol):
 
     def evaluate(self, structures: Sequence[Atoms]) -> FoundationBatch:
         """Energies [eV] and forces [eV/Å] of the structures, in their order."""
+        ...
+
+
+@runtime_checkable
+class EmbeddingFoundation(Foundation, Protocol):
+    """A foundation that has features of atoms, and takes energies that are functions of them."""
+
+    @property
+    def feature_size(self) -> int:
+        """Number of features of an atom."""
+        ...
+
+    def features(self, structures: Sequence[Atoms]) -> list[FloatArray]:
+        """Features of the atoms, B arrays (n_i, d)."""
+        ...
+
+    def evaluate_with(
+        self, structures: Sequence[Atoms], head: "Head | None" = None, *, stress: bool = False
+    ) -> FoundationBatch:
+        """Forces and stresses of the potential and of energies added to it, from one backward pass."""
         ...
 
 

@@ -1,7 +1,7 @@
 """CHGNet (Deng et al., Nat. Mach. Intell. 5, 1031 (2023)), called directly and in batches.
 
-Going around CHGNet's own ASE calculator saves a third to a half of the time: one backward pass for the
-positions alone, no stress, no magnetic moments, and no dictionary of numpy copies per structure.
+Going around CHGNet's own ASE calculator saves a third to a half of the time: one backward pass, for the
+positions alone where no stress is wanted, no magnetic moments, and no dictionary of numpy copies per structure.
 """
 
 import hashlib
@@ -13,19 +13,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from ase import Atoms
 
 from godelta.errors import MissingExtraError
-from godelta.foundation.base import FoundationBatch, FoundationIdentity
+from godelta.foundation.base import FoundationIdentity
 from godelta.foundation.settings import CHGNetSettings
+from godelta.foundation.torch_graph import Latent, Pass, TorchFoundation
 
 if TYPE_CHECKING:
     from chgnet.graph.crystalgraph import CrystalGraph
+    from torch import Tensor
 
 
-class CHGNetFoundation:
-    """Energies and forces of CHGNet for many structures per call, in float32.
+class CHGNetFoundation(TorchFoundation):
+    """Energies, forces and features of CHGNet for many structures per call, in float32.
 
     Structures are taken as 3-D periodic, whatever their own periodicity: leave vacuum in the cell.
 
@@ -65,35 +66,50 @@ class CHGNetFoundation:
             energy_scale="mp2020-corrected" if self.settings.model == "0.3.0" else "r2scan",
         )
 
-    def evaluate(self, structures: Sequence[Atoms]) -> FoundationBatch:
-        """Energies (B,) in eV and forces, B arrays (n_i, 3) in eV/Å."""
+    @property
+    def feature_size(self) -> int:
+        """Features after the last convolution, which the energy is read from."""
+        return int(self._model.atom_fea_dim)
+
+    def _forward(self, structures: Sequence[Atoms], *, stress: bool) -> Pass:
         from chgnet.model.model import BatchedGraph
 
-        if not structures:
-            return FoundationBatch(np.empty(0), [])
         torch, model = self._torch, self._model
-        graphs = [self._graph(atoms) for atoms in structures]
+        graphs = [self._graph(atoms, stress=stress) for atoms in structures]
         batch = BatchedGraph.from_graphs(
             graphs,
             bond_basis_expansion=model.bond_basis_expansion,
             angle_basis_expansion=model.angle_basis_expansion,
+            compute_stress=stress,
         )
-        output = model._compute(batch)
-        energies = output["e"]
+        read: list[Tensor] = []
+        hook = model.mlp.register_forward_pre_hook(lambda _, given: read.append(given[0]))
+        try:
+            output = model._compute(batch, return_site_energies=True)
+        finally:
+            hook.remove()
+        counts = output["atoms_per_graph"]
         with torch.no_grad():
             shift = model.composition_model(graphs) if model.composition_model is not None else 0.0
-        if model.is_intensive:
-            energies = energies * output["atoms_per_graph"]
-            shift = shift * output["atoms_per_graph"]
-        gradients = torch.autograd.grad(energies.sum(), list(batch.atom_positions), allow_unused=True)
-        total = (energies.detach() + shift).cpu().numpy().astype(np.float64)
-        forces = [
-            np.zeros((len(atoms), 3)) if gradient is None else -gradient.cpu().numpy().astype(np.float64)
-            for atoms, gradient in zip(structures, gradients, strict=True)
-        ]
-        return FoundationBatch(total, forces)
+        per_structure = counts if model.is_intensive else 1.0
+        sites = torch.cat(output["site_energies"]) + self._atomic_shifts(batch.atomic_numbers)
+        return Pass(
+            energies=output["e"] * per_structure + shift * per_structure,
+            latent=Latent(read[0], batch.atomic_numbers.long(), batch.atom_owners.long(), len(graphs)),
+            positions=list(batch.atom_positions),
+            strains=list(batch.strains) if stress else [],
+            volumes=batch.volumes,
+            site_energies=sites,
+        )
 
-    def _graph(self, atoms: Atoms) -> "CrystalGraph":
+    def _atomic_shifts(self, numbers: "Tensor") -> "Tensor":
+        """(N,) what the composition model says of an atom, in eV."""
+        if self._model.composition_model is None:
+            return self._torch.zeros(len(numbers))
+        weights = self._model.composition_model.fc.weight[0]
+        return weights[numbers.long() - 1]
+
+    def _graph(self, atoms: Atoms, *, stress: bool) -> "CrystalGraph":
         from pymatgen.core.lattice import Lattice
         from pymatgen.core.structure import Structure
 
@@ -101,6 +117,7 @@ class CHGNetFoundation:
             Lattice(atoms.cell.array), atoms.numbers, atoms.positions, coords_are_cartesian=True
         )
         graph = self._model.graph_converter(structure)
-        graph.lattice = graph.lattice.detach()  # no stress is wanted, so no gradient is either
+        if not stress:
+            graph.lattice = graph.lattice.detach()
         moved: CrystalGraph = graph.to(self.settings.device)
         return moved
