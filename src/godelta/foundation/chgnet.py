@@ -1,7 +1,7 @@
 """CHGNet (Deng et al., Nat. Mach. Intell. 5, 1031 (2023)), called directly and in batches.
 
-Going around CHGNet's own ASE calculator saves a third to a half of the time: one backward pass, for the
-positions alone where no stress is wanted, no magnetic moments, and no dictionary of numpy copies per structure.
+Going around CHGNet's own ASE calculator saves a third to a half of the time: one backward pass, for
+positions alone where no stress is wanted, no magnetic moments, and no dictionary of numpy copies.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""What all potentials built with PyTorch share: one pass forward, one backward, for many structures at once."""
+"""What all potentials built with PyTorch share: one pass forward, one backward, for many structures."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -138,7 +138,7 @@ class TorchFoundation(ABC):
         return np.split(_array(latent.features), ends)
 
     def site_energies(self, structures: Sequence[Atoms]) -> list[FloatArray] | None:
-        """What of the energy is put on each atom, B arrays (n_i,) in eV; None where the potential has none."""
+        """What of the energy is put on each atom, B arrays (n_i,) in eV; None where nothing says so."""
         if not structures:
             return []
         sites = self._forward(structures, stress=False).site_energies
