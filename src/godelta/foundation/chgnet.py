@@ -92,22 +92,17 @@ class CHGNetFoundation(TorchFoundation):
         with torch.no_grad():
             shift = model.composition_model(graphs) if model.composition_model is not None else 0.0
         per_structure = counts if model.is_intensive else 1.0
-        sites = torch.cat(output["site_energies"]) + self._atomic_shifts(batch.atomic_numbers)
+        sites = torch.cat(output["site_energies"])
+        if model.composition_model is not None:
+            sites = sites + torch.cat(model.composition_model.get_site_energies(graphs))
         return Pass(
             energies=output["e"] * per_structure + shift * per_structure,
             latent=Latent(read[0], batch.atomic_numbers.long(), batch.atom_owners.long(), len(graphs)),
             positions=list(batch.atom_positions),
             strains=list(batch.strains) if stress else [],
-            volumes=batch.volumes,
+            volumes=torch.as_tensor(batch.volumes),
             site_energies=sites,
         )
-
-    def _atomic_shifts(self, numbers: "Tensor") -> "Tensor":
-        """(N,) what the composition model says of an atom, in eV."""
-        if self._model.composition_model is None:
-            return self._torch.zeros(len(numbers))
-        weights = self._model.composition_model.fc.weight[0]
-        return weights[numbers.long() - 1]
 
     def _graph(self, atoms: Atoms, *, stress: bool) -> "CrystalGraph":
         from pymatgen.core.lattice import Lattice
