@@ -22,7 +22,6 @@ from godelta.foundation.torch_graph import Latent, Pass, TorchFoundation
 
 if TYPE_CHECKING:
     from chgnet.graph.crystalgraph import CrystalGraph
-    from chgnet.model.composition_model import AtomRef
     from torch import Tensor
 
 
@@ -73,6 +72,7 @@ class CHGNetFoundation(TorchFoundation):
         return int(self._model.atom_fea_dim)
 
     def _forward(self, structures: Sequence[Atoms], *, stress: bool) -> Pass:
+        from chgnet.model.composition_model import AtomRef
         from chgnet.model.model import BatchedGraph
 
         torch, model = self._torch, self._model
@@ -94,9 +94,8 @@ class CHGNetFoundation(TorchFoundation):
             shift = model.composition_model(graphs) if model.composition_model is not None else 0.0
         per_structure = counts if model.is_intensive else 1.0
         sites = torch.cat(output["site_energies"])
-        composition: AtomRef | None = model.composition_model
-        if composition is not None:
-            sites = sites + torch.cat(composition.get_site_energies(graphs))
+        if isinstance(model.composition_model, AtomRef):
+            sites = sites + torch.cat(model.composition_model.get_site_energies(graphs))
         return Pass(
             energies=output["e"] * per_structure + shift * per_structure,
             latent=Latent(read[0], batch.atomic_numbers.long(), batch.atom_owners.long(), len(graphs)),
