@@ -41,9 +41,9 @@ gpaw: $(STAMP)  ## build serial GPAW; needs libxc-dev, libopenblas-dev and a C++
 bench: $(STAMP)
 	$(PYTHON) benchmarks/delta_cost.py
 
-soak: $(STAMP)  ## every fault of a cluster and 100 random kills, on a SLURM of its own; takes two hours
-	GODELTA_SOAK=1 GODELTA_KILLS=100 $(PYTHON) -m pytest -m "" -q --durations=0 tests/slurm \
-		> benchmarks/results/soak.txt; status=$$?; cat benchmarks/results/soak.txt; exit $$status
+soak: $(STAMP)  ## every fault of a cluster and 100 random kills, on a SLURM of its own; takes an hour
+	GODELTA_SOAK=1 GODELTA_KILLS=100 $(PYTHON) -m pytest -m "" -v --no-header --disable-warnings \
+		--durations=0 --durations-min=1 tests/slurm > benchmarks/results/soak.txt; status=$$?; cat benchmarks/results/soak.txt; exit $$status
 
 clean:
 	rm -rf build .types demo
