@@ -38,3 +38,17 @@ def test_soap_is_a_name_or_a_mapping():
 def test_mistakes_are_refused(values):
     with pytest.raises(ValidationError):
         DeltaSettings.model_validate(values)
+
+
+def test_campaigns_of_earlier_versions_keep_their_digest():
+    assert DeltaSettings().digest() == "e6ae08e572dfbef4e703cf4e4c57e92efd706faa3c71c64a0e1bd7ca6fcebe76"
+    paper = DeltaSettings(preset="paper").digest()
+    assert paper == "d0bb8f4b493dbaf2402879342a81a24e40e50459c243ff4b26197157720e70a0"
+
+
+def test_the_accurate_preset_changes_the_descriptor():
+    accurate = DeltaSettings(preset="accurate")
+    assert accurate.soap == SOAPSettings.preset("accurate")
+    assert accurate.model_dump(exclude={"preset", "soap"}) == DeltaSettings().model_dump(
+        exclude={"preset", "soap"}
+    )

@@ -32,6 +32,7 @@ class Spectrum:
 class Hyperparameters:
     """Amplitude s in eV per atom, relative noise lambda, and the log evidence that they reach.
 
+    Where they were chosen by leaving out, log_evidence is the log predictive probability instead.
     data_amplitude is what s would be without its prior and floor.
     """
 
@@ -77,21 +78,28 @@ def fit_hyperparameters(
         shifted = spectrum_.values + noise
         misfit = float(np.sum(projected**2 / shifted)) + rest / noise
         log_det = float(np.sum(np.log(shifted))) + missing * float(np.log(noise))
-        if amplitude is None:
-            scale = PRIOR_STRENGTH * PRIOR_AMPLITUDE**2 + misfit
-            dof = PRIOR_STRENGTH + len(t)
-            variance = max(scale / dof, AMPLITUDE_FLOOR**2)
-            evidence = -0.5 * log_det - 0.5 * dof * float(np.log(scale))
-        else:
-            variance = amplitude**2
-            evidence = -0.5 * log_det - 0.5 * (misfit / variance + len(t) * float(np.log(variance)))
-        evidence -= 0.5 * (np.log10(noise / PRIOR_NOISE) / PRIOR_NOISE_DECADES) ** 2
-        if best is None or evidence > best.log_evidence:
-            data_amplitude = float(np.sqrt(misfit / len(t)))
-            best = Hyperparameters(float(np.sqrt(variance)), data_amplitude, float(noise), float(evidence))
+        candidate = profile(misfit, log_det, len(t), float(noise), amplitude)
+        if best is None or candidate.log_evidence > best.log_evidence:
+            best = candidate
     if best is None:
         raise ValueError("no noise level to choose from")
     return best
+
+
+def profile(
+    misfit: float, log_det: float, n_data: int, noise: float, amplitude: float | None
+) -> Hyperparameters:
+    """The best amplitude, unless it is given, for N data with -2 log p = misfit/s² + log_det + N log s²."""
+    if amplitude is None:
+        scale = PRIOR_STRENGTH * PRIOR_AMPLITUDE**2 + misfit
+        dof = PRIOR_STRENGTH + n_data
+        variance = max(scale / dof, AMPLITUDE_FLOOR**2)
+        evidence = -0.5 * log_det - 0.5 * dof * float(np.log(scale))
+    else:
+        variance = amplitude**2
+        evidence = -0.5 * log_det - 0.5 * (misfit / variance + n_data * float(np.log(variance)))
+    evidence -= 0.5 * float(np.log10(noise / PRIOR_NOISE) / PRIOR_NOISE_DECADES) ** 2
+    return Hyperparameters(float(np.sqrt(variance)), float(np.sqrt(misfit / n_data)), noise, evidence)
 
 
 def solve(G: FloatArray, t: FloatArray, noise: float, owners: IntArray | None = None) -> Solution:

@@ -16,9 +16,10 @@ SOAP_PRESETS: dict[str, dict[str, float | int]] = {
     "accurate": {"r_cut": 6.0, "n_max": 6, "l_max": 4, "sigma": 0.5, "weighting_power": 2.0},
 }
 
-# `paper`: one kernel, amplitude 1 eV, length scale 40 and noise 0.01 sqrt(n_atoms) eV.
+# `accurate`: the large descriptor with our own choices. `paper`: one kernel, amplitude 1 eV, length scale 40 and noise 0.01 sqrt(n_atoms) eV.
 DELTA_PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
+    "accurate": {"soap": "accurate"},
     "paper": {
         "soap": "paper",
         "inducing_points": 1000,
@@ -59,14 +60,14 @@ class DeltaSettings(Settings):
     changes the defaults only: keys that are given keep their values.
     """
 
-    preset: Literal["default", "paper"] = "default"
+    preset: Literal["default", "accurate", "paper"] = "default"
     descriptor: Literal["soap"] = "soap"
     soap: SOAPSettings = Field(
         SOAPSettings(), description="preset `balanced`, `compact`, `accurate` or `paper`, or a mapping"
     )
     inducing_points: int = Field(1000, ge=1, le=20000)
     inducing_selection: Literal["fps", "cur"] = "fps"
-    hyperparameters: Literal["marginal_likelihood", "fixed"] = "marginal_likelihood"
+    hyperparameters: Literal["marginal_likelihood", "leave_one_out", "fixed"] = "marginal_likelihood"
     length_scale: float | None = Field(
         None, gt=0, description="used when fixed, feature units; none: twice the median feature distance"
     )

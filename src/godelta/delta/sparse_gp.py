@@ -18,7 +18,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin
 
 from godelta.arrays import FloatArray, IntArray
-from godelta.delta import regression
+from godelta.delta import leave_one_out, regression
 from godelta.delta.inducing import choose_inducing, median_distance
 from godelta.delta.local_kernel import BlockValues, Environments, LocalKernel
 from godelta.delta.settings import DeltaSettings
@@ -221,6 +221,11 @@ class _Problem:
         d = np.sqrt(self.atoms[inside])
         spectrum = regression.spectrum(self.features[inside] / d[:, None])
         amplitude = settings.amplitude if fixed else None
+        if settings.hyperparameters == "leave_one_out":
+            owners = self.owners[inside]
+            return leave_one_out.fit_hyperparameters(
+                spectrum, self.residual[inside] / d, noises, amplitude, owners
+            )
         return regression.fit_hyperparameters(spectrum, self.residual[inside] / d, noises, amplitude)
 
     def solve(self, chosen: regression.Hyperparameters) -> tuple[regression.Solution, Diagnostics]:
