@@ -1,8 +1,8 @@
 """Settings of the Δ-model."""
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from godelta.settings import Settings
 
@@ -16,7 +16,8 @@ SOAP_PRESETS: dict[str, dict[str, float | int]] = {
     "accurate": {"r_cut": 6.0, "n_max": 6, "l_max": 4, "sigma": 0.5, "weighting_power": 2.0},
 }
 
-# `accurate`: the large descriptor with our own choices. `paper`: one kernel, amplitude 1 eV, length scale 40 and noise 0.01 sqrt(n_atoms) eV.
+# `accurate`: the large descriptor with our own choices. `paper`: one kernel, amplitude 1 eV, length scale
+# 40 and noise 0.01 sqrt(n_atoms) eV.
 DELTA_PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "accurate": {"soap": "accurate"},
@@ -33,6 +34,8 @@ DELTA_PRESETS: dict[str, dict[str, Any]] = {
         "force_directions": 0,
     },
 }
+
+_EMBEDDING_KEYS = ("aggregation", "pooling")
 
 
 class SOAPSettings(Settings):
@@ -53,15 +56,25 @@ class SOAPSettings(Settings):
 
 
 class DeltaSettings(Settings):
-    """Settings of the Δ-model: a sparse GP on local SOAP.
+    """Settings of the Δ-model: a sparse GP on local SOAP, or a GP on the foundation's own features.
 
+    `descriptor: embedding` is the Δ-model of arXiv 2502.21179; it needs a foundation that has features.
     `preset: paper` keeps the choices of arXiv 2507.18485: one kernel for all species, CUR inducing
     points, one constant mean, amplitude 1 eV, length scale 40, noise 0.01 sqrt(n_atoms) eV. A preset
     changes the defaults only: keys that are given keep their values.
     """
 
     preset: Literal["default", "accurate", "paper"] = "default"
-    descriptor: Literal["soap"] = "soap"
+    descriptor: Literal["soap", "embedding"] = Field(
+        "soap", description="what structures are compared by: local SOAP, or the foundation's features"
+    )
+    aggregation: Literal["global", "species", "atomic"] = Field(
+        "global",
+        description="of an embedding: one vector per structure, one per species joined, or atom by atom",
+    )
+    pooling: Literal["mean", "sum"] = Field(
+        "mean", description="how atoms are put together in the aggregations `global` and `species`"
+    )
     soap: SOAPSettings = Field(
         SOAPSettings(), description="preset `balanced`, `compact`, `accurate` or `paper`, or a mapping"
     )
@@ -98,6 +111,25 @@ class DeltaSettings(Settings):
         preset = values.get("preset", "default")
         defaults = DELTA_PRESETS.get(preset, {}) if isinstance(preset, str) else {}
         return {**defaults, **values}
+
+    @model_validator(mode="after")
+    def _keys_belong_to_the_descriptor(self) -> Self:
+        if self.descriptor == "soap" and (self.aggregation, self.pooling) != ("global", "mean"):
+            raise ValueError("aggregation and pooling belong to `descriptor: embedding`")
+        if self.descriptor == "embedding" and self.preset != "default":
+            raise ValueError(
+                f"preset `{self.preset}` is one of SOAP; leave it out with `descriptor: embedding`"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what SOAP has no use for: campaigns from before embeddings keep their identity."""
+        values: dict[str, Any] = write(self)
+        if self.descriptor == "soap":
+            for key in _EMBEDDING_KEYS:
+                values.pop(key, None)
+        return values
 
     @field_validator("soap", mode="before")
     @classmethod

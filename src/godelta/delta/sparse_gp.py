@@ -7,7 +7,8 @@ Equations: Quiñonero-Candela & Rasmussen, JMLR 6, 1939 (2005), for energies tha
     mean = C mu + k_M . alpha,   variance = s² [sum_ij k(p_i, p_j) - |W k_M|²]
 
 The prior mean's uncertainty is part of the kernel: the numbers of atoms are further columns of K_NM, with
-prior variance (s_mu/s)². mu is only a robust guess of where that prior is centred.
+prior variance (s_mu/s)². mu is only a robust guess of where that prior is centred. That guess follows a
+constant per atom of a species exactly, whatever s_mu.
 """
 
 from collections.abc import Sequence
@@ -36,7 +37,8 @@ class Posterior:
     """What a prediction needs besides the kernel.
 
     mean: mu (c,) in eV per atom, c = species or 1. mean_scale: s_mu/s. amplitude: s in eV per atom.
-    weights: alpha (M + c,). projection: W (rank, M + c).
+    weights: alpha (M + c,). projection: W (rank, M + c). unseen: (k, c) directions of composition in which
+    the data do not differ from zero, times the further prior deviation of mu along them over s; None: none.
     """
 
     mean: FloatArray
@@ -45,6 +47,7 @@ class Posterior:
     noise: float
     weights: FloatArray
     projection: FloatArray
+    unseen: FloatArray | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +153,7 @@ class SparseGP(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             noise=chosen.noise,
             weights=extended[0].copy(),
             projection=extended[1:].copy(),
+            unseen=problem.unseen,
         )
         return self
 
@@ -192,10 +196,10 @@ class SparseGP(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         residual, outside, mean = _apply_window(counts, y, excess, settings.energy_window)
         atoms = counts.sum(axis=1)
         reference = settings.amplitude or regression.PRIOR_AMPLITUDE
-        ratio = (max(_MEAN_SCALE, float(np.abs(mean).max())) / reference) ** 2
-        mean_scale = float(np.sqrt(min(max(ratio, 1.0), _MEAN_RATIO_MAX)))
+        mean_scale = max(_MEAN_SCALE / reference, 1.0)
+        unseen = _unseen_compositions(counts, mean, reference, mean_scale)
         features = kernel.whiten(np.hstack([rows, mean_scale * counts]))
-        return _Problem(features, residual, atoms, outside, mean, mean_scale, owners)
+        return _Problem(features, residual, atoms, outside, mean, mean_scale, owners, unseen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +217,7 @@ class _Problem:
     mean: FloatArray
     mean_scale: float
     owners: IntArray
+    unseen: FloatArray
 
     def hyperparameters(self, settings: DeltaSettings) -> regression.Hyperparameters:
         fixed = settings.hyperparameters == "fixed"
@@ -280,6 +285,20 @@ def _apply_window(
     return np.sign(residual) * np.maximum(np.abs(residual) - shaved, 0.0), outside, mean
 
 
+def _unseen_compositions(
+    counts: FloatArray, mean: FloatArray, reference: float, mean_scale: float
+) -> FloatArray:
+    """`Posterior.unseen`: along these directions mu is no guess at all, and as uncertain as it is large.
+
+    Where the data do tell mu, its prior must not depend on how large it is: a constant per atom of a
+    species, added to all energies, is then added to all predictions, exactly.
+    """
+    _, singular, axes = np.linalg.svd(np.unique(counts, axis=0))
+    rank = int(np.count_nonzero(singular > 1e-10 * singular[0]))
+    ratio = min((float(np.abs(mean).max()) / reference) ** 2, _MEAN_RATIO_MAX)
+    return np.asarray(np.sqrt(max(ratio - mean_scale**2, 0.0)) * axes[rank:], dtype=np.float64)
+
+
 def deviation(
     kernel: LocalKernel,
     posterior: Posterior,
@@ -294,6 +313,8 @@ def deviation(
     scaled = posterior.mean_scale * counts
     prior, matrices = kernel.self_values(values)
     seen = posterior.projection @ np.concatenate([row, scaled])
+    if posterior.unseen is not None:
+        prior += float(np.sum((posterior.unseen @ counts) ** 2))
     relative = max(prior + float(scaled @ scaled - seen @ seen), 1e-12)
     explained = seen @ posterior.projection
     return posterior.amplitude * float(np.sqrt(relative)), explained[: kernel.size], matrices

@@ -46,6 +46,8 @@ def correction_to_bytes(correction: "Correction") -> bytes:
         "weights": correction.posterior.weights,
         "projection": correction.posterior.projection,
     }
+    if correction.posterior.unseen is not None:
+        arrays["unseen"] = correction.posterior.unseen
     arrays.update({f"inducing_{k}": points for k, points in enumerate(correction.kernel.inducing)})
     return pack_arrays(arrays)
 
@@ -81,6 +83,7 @@ def correction_from_bytes(blob: bytes) -> "Correction":
             noise=header["noise"],
             weights=arrays["weights"],
             projection=arrays["projection"],
+            unseen=arrays.get("unseen"),
         ),
         diagnostics=Diagnostics(**header["diagnostics"]),
         rows=arrays["rows"],
