@@ -116,6 +116,17 @@ def test_xtb_refuses_surfaces(tmp_path):
     assert "clusters only" in text
 
 
+def test_an_embedding_needs_a_foundation_with_features(tmp_path):
+    embedding = GOOD.replace("descriptor: soap", "descriptor: embedding")
+    assert read_campaign(write(tmp_path, embedding)).delta.aggregation == "global"
+    text = message(
+        tmp_path,
+        embedding.replace("{name: chgnet}", "{name: ase, calculator: ase.calculators.emt.EMT}"),
+    )
+    assert "needs a foundation that has features" in text
+    assert "take another foundation, or `delta.descriptor: soap`" in text
+
+
 def test_limits_and_budget_are_no_part_of_the_identity(tmp_path):
     config = read_campaign(write(tmp_path, GOOD))
     longer = read_campaign(

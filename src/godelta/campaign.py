@@ -5,7 +5,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from godelta.delta.settings import DeltaSettings
-from godelta.foundation.settings import CHGNetSettings, FoundationSettings
+from godelta.foundation.settings import ASEFoundationSettings, CHGNetSettings, FoundationSettings
 from godelta.reference.settings import ReferenceSettings, XTBSettings
 from godelta.resources import Budget, Resources
 from godelta.search.settings import REXSettings, SearchSettings
@@ -37,6 +37,15 @@ class CampaignConfig(Settings):
     def _reference_fits_system(self) -> Self:
         if isinstance(self.reference, XTBSettings) and not isinstance(self.system, ClusterSettings):
             raise ValueError("reference engine xtb computes clusters only; use gpaw, emt or ase for surfaces")
+        return self
+
+    @model_validator(mode="after")
+    def _embedding_has_features(self) -> Self:
+        if self.delta.descriptor == "embedding" and isinstance(self.foundation, ASEFoundationSettings):
+            raise ValueError(
+                "`delta.descriptor: embedding` needs a foundation that has features of atoms, and an ASE"
+                " calculator has none; take another foundation, or `delta.descriptor: soap`"
+            )
         return self
 
     @model_validator(mode="after")

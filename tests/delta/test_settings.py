@@ -33,7 +33,17 @@ def test_soap_is_a_name_or_a_mapping():
 
 
 @pytest.mark.parametrize(
-    "values", [{"soap": "best"}, {"preset": "other"}, {"sopa": "paper"}, {"preset": ["paper"]}]
+    "values",
+    [
+        {"soap": "best"},
+        {"preset": "other"},
+        {"sopa": "paper"},
+        {"preset": ["paper"]},
+        {"aggregation": "species"},
+        {"pooling": "sum"},
+        {"descriptor": "embedding", "preset": "paper"},
+        {"descriptor": "embedding", "aggregation": "local"},
+    ],
 )
 def test_mistakes_are_refused(values):
     with pytest.raises(ValidationError):
@@ -52,3 +62,23 @@ def test_the_accurate_preset_changes_the_descriptor():
     assert accurate.model_dump(exclude={"preset", "soap"}) == DeltaSettings().model_dump(
         exclude={"preset", "soap"}
     )
+
+
+def test_campaigns_from_before_embeddings_keep_their_identity():
+    """Digests as they were in stored campaigns and models."""
+    assert DeltaSettings().digest() == "e6ae08e572dfbef4e703cf4e4c57e92efd706faa3c71c64a0e1bd7ca6fcebe76"
+    assert (
+        DeltaSettings(preset="paper").digest()
+        == "d0bb8f4b493dbaf2402879342a81a24e40e50459c243ff4b26197157720e70a0"
+    )
+
+
+def test_an_embedding_has_an_identity_of_its_own():
+    settings = [
+        DeltaSettings(),
+        *(DeltaSettings(descriptor="embedding", aggregation=a) for a in ("global", "species", "atomic")),
+        DeltaSettings(descriptor="embedding", pooling="sum"),
+    ]
+    assert len({one.digest() for one in settings}) == len(settings)
+    for one in settings:
+        assert DeltaSettings.model_validate(one.model_dump(mode="json")) == one
