@@ -47,6 +47,7 @@ OPTIONAL: dict[str, Callable[[], bool]] = {
     "gpaw": lambda: find_spec("gpaw") is not None,
     "mongod": _has_mongod,
     "openssl": lambda: shutil.which("openssl") is not None,
+    "sevennet": lambda: find_spec("sevenn") is not None,
     "slurm": _has_slurm,
     "tmpfs": _can_mount,
     "tblite": lambda: find_spec("tblite") is not None,

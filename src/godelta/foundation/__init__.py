@@ -8,7 +8,12 @@ from godelta.foundation.base import (
     PotentialBatch,
 )
 from godelta.foundation.registry import check_foundation, load_foundation
-from godelta.foundation.settings import ASEFoundationSettings, CHGNetSettings, FoundationSettings
+from godelta.foundation.settings import (
+    ASEFoundationSettings,
+    CHGNetSettings,
+    FoundationSettings,
+    SevenNetSettings,
+)
 
 __all__ = [
     "ASEFoundationSettings",
@@ -19,6 +24,7 @@ __all__ = [
     "FoundationSettings",
     "Potential",
     "PotentialBatch",
+    "SevenNetSettings",
     "check_foundation",
     "load_foundation",
 ]

@@ -7,7 +7,13 @@ from pydantic import TypeAdapter
 
 from godelta.errors import MissingExtraError
 from godelta.foundation.base import Foundation
-from godelta.foundation.settings import ASEFoundationSettings, CHGNetSettings, FoundationSettings
+from godelta.foundation.environments import check_environment
+from godelta.foundation.settings import (
+    ASEFoundationSettings,
+    CHGNetSettings,
+    FoundationSettings,
+    SevenNetSettings,
+)
 
 _ADAPTER: TypeAdapter[FoundationSettings] = TypeAdapter(FoundationSettings)
 
@@ -39,6 +45,8 @@ def check_foundation(settings: FoundationSettings) -> None:
         case CHGNetSettings():
             if find_spec("chgnet") is None:
                 raise MissingExtraError("the foundation chgnet", "chgnet")
+        case SevenNetSettings():
+            check_environment("sevennet-0", "sevennet")
         case ASEFoundationSettings():
             load_foundation(settings)
 
@@ -51,6 +59,10 @@ def _load(serialised: str) -> Foundation:
             from godelta.foundation.chgnet import CHGNetFoundation
 
             return CHGNetFoundation(settings)
+        case SevenNetSettings():
+            from godelta.foundation.sevennet import SevenNetFoundation
+
+            return SevenNetFoundation(settings)
         case ASEFoundationSettings():
             from godelta.foundation.ase_calculator import ASEFoundation
 
