@@ -45,8 +45,10 @@ def _has_slurm() -> bool:
 OPTIONAL: dict[str, Callable[[], bool]] = {
     "chgnet": lambda: find_spec("chgnet") is not None,
     "gpaw": lambda: find_spec("gpaw") is not None,
+    "mace": lambda: find_spec("mace") is not None,
     "mongod": _has_mongod,
     "openssl": lambda: shutil.which("openssl") is not None,
+    "orb": lambda: find_spec("orb_models") is not None,
     "sevennet": lambda: find_spec("sevenn") is not None,
     "slurm": _has_slurm,
     "tmpfs": _can_mount,

@@ -12,6 +12,9 @@ from godelta.foundation.settings import (
     ASEFoundationSettings,
     CHGNetSettings,
     FoundationSettings,
+    MACEMP0Settings,
+    MACEMPA0Settings,
+    ORBSettings,
     SevenNetSettings,
 )
 
@@ -47,6 +50,11 @@ def check_foundation(settings: FoundationSettings) -> None:
                 raise MissingExtraError("the foundation chgnet", "chgnet")
         case SevenNetSettings():
             check_environment("sevennet-0", "sevennet")
+        case MACEMP0Settings() | MACEMPA0Settings():
+            check_environment(settings.name, "mace")
+        case ORBSettings():
+            if find_spec("orb_models") is None:
+                raise MissingExtraError("the foundation orb-v2-mptrj", "orb")
         case ASEFoundationSettings():
             load_foundation(settings)
 
@@ -63,6 +71,14 @@ def _load(serialised: str) -> Foundation:
             from godelta.foundation.sevennet import SevenNetFoundation
 
             return SevenNetFoundation(settings)
+        case MACEMP0Settings() | MACEMPA0Settings():
+            from godelta.foundation.mace import MACEFoundation
+
+            return MACEFoundation(settings)
+        case ORBSettings():
+            from godelta.foundation.orb import ORBFoundation
+
+            return ORBFoundation(settings)
         case ASEFoundationSettings():
             from godelta.foundation.ase_calculator import ASEFoundation
 

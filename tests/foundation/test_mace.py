@@ -1,0 +1,225 @@
+"""MACE called directly, against the package's own calculator and central differences.
+
+The published weights are a download: a small model with random weights, built from the package's own classes
+and saved to a file, goes the same way.
+"""
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, fcc111
+from scipy.spatial.transform import Rotation
+
+from godelta.errors import InputError
+from godelta.foundation import load_foundation
+from godelta.foundation.settings import MACEMP0Settings
+from godelta.foundation.weights import file_sha256
+
+SPECIES = [8, 16, 47]
+
+
+def small_model():
+    import mace  # noqa: F401 - before e3nn
+    import torch
+    from e3nn import o3
+    from mace.modules import ScaleShiftMACE, gate_dict, interaction_classes
+
+    torch.manual_seed(5)
+    interaction = interaction_classes["RealAgnosticResidualInteractionBlock"]
+    return ScaleShiftMACE(
+        r_max=4.5,
+        num_bessel=6,
+        num_polynomial_cutoff=5,
+        max_ell=2,
+        interaction_cls=interaction,
+        interaction_cls_first=interaction,
+        num_interactions=2,
+        num_elements=len(SPECIES),
+        hidden_irreps=o3.Irreps("8x0e + 8x1o"),
+        MLP_irreps=o3.Irreps("8x0e"),
+        gate=gate_dict["silu"],
+        atomic_energies=np.array([-2.0, -1.5, -0.5]),
+        avg_num_neighbors=8.0,
+        atomic_numbers=SPECIES,
+        correlation=2,
+        radial_type="bessel",
+        radial_MLP=[16, 16],
+        atomic_inter_scale=0.8,
+        atomic_inter_shift=0.1,
+    )
+
+
+@pytest.fixture(scope="module")
+def weights(require, tmp_path_factory):
+    require("mace")
+    import torch
+
+    path = tmp_path_factory.mktemp("weights") / "small.model"
+    torch.save(small_model(), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def foundation(weights):
+    return load_foundation(MACEMP0Settings(weights=str(weights), device="cpu", dtype="float64"))
+
+
+def cluster(seed: int, symbols: str = "Ag4S2") -> Atoms:
+    rng = np.random.default_rng(seed)
+    atoms = Atoms(symbols, cell=[18.0] * 3, pbc=True)
+    atoms.positions = 6 + 5 * rng.random((len(atoms), 3))
+    return atoms
+
+
+def slab() -> Atoms:
+    atoms = fcc111("Ag", (2, 2, 3), vacuum=5.0, periodic=True)
+    atoms.rattle(0.1, seed=1)
+    return atoms
+
+
+@pytest.mark.parametrize(("dtype", "close"), [("float64", 1e-10), ("float32", 2e-4)])
+def test_equals_the_packages_own_calculator(weights, dtype, close):
+    from mace.calculators import MACECalculator
+
+    settings = MACEMP0Settings(weights=str(weights), device="cpu", dtype=dtype)
+    structures = [cluster(0), slab(), cluster(1, "AgOS")]
+    batch = load_foundation(settings).evaluate_with(structures, stress=True)
+    calculator = MACECalculator(model_paths=str(weights), device="cpu", default_dtype="float64")
+    for place, atoms in enumerate(structures):
+        atoms.calc = calculator
+        assert batch.energies[place] == pytest.approx(atoms.get_potential_energy(), abs=close)
+        np.testing.assert_allclose(batch.forces[place], atoms.get_forces(), atol=close)
+        np.testing.assert_allclose(batch.stresses[place], atoms.get_stress(voigt=False), atol=close)
+
+
+def test_features_and_site_energies_equal_the_packages_own(weights, foundation):
+    from mace.calculators import MACECalculator
+
+    calculator = MACECalculator(model_paths=str(weights), device="cpu", default_dtype="float64")
+    structures = [cluster(0), slab()]
+    features = foundation.features(structures)
+    for atoms, ours, sites in zip(structures, features, foundation.site_energies(structures), strict=True):
+        theirs = calculator.get_descriptors(atoms, invariants_only=True)[:, -foundation.feature_size :]
+        np.testing.assert_allclose(ours, theirs, atol=1e-12)
+        atoms.calc = calculator
+        np.testing.assert_allclose(sites, calculator.get_property("energies", atoms), atol=1e-10)
+        assert sites.sum() == pytest.approx(atoms.get_potential_energy(), abs=1e-10)
+
+
+def squares(latent):
+    """A function of the features, in the place of a Δ-model."""
+    each = (latent.features**2).sum(1)
+    return each.new_zeros(latent.count).index_add(0, latent.owners, each)
+
+
+def total(foundation, structures):
+    batch = foundation.evaluate_with(structures, squares)
+    return batch.energies + batch.added
+
+
+def test_forces_and_stress_are_central_differences(foundation):
+    """Of the potential and of what is added to it, to 1e-6 of the greatest."""
+    atoms, step = slab(), 1e-4
+    batch = foundation.evaluate_with([cluster(0), atoms], squares, stress=True)
+    alone = foundation.evaluate([atoms])
+    assert np.abs(batch.forces[1] - alone.forces[0]).max() > 1e-3
+    moved = []
+    for number in range(len(atoms)):
+        for axis in range(3):
+            for sign in (1, -1):
+                moved.append(atoms.copy())
+                moved[-1].positions[number, axis] += sign * step
+    energies = total(foundation, moved).reshape(len(atoms), 3, 2)
+    numerical = -(energies[..., 0] - energies[..., 1]) / (2 * step)
+    np.testing.assert_allclose(batch.forces[1], numerical, atol=1e-6 * np.abs(numerical).max())
+    strained = []
+    for first, second in np.ndindex(3, 3):
+        for sign in (1, -1):
+            strain = np.zeros((3, 3))
+            strain[first, second] += sign * step / 2
+            strain[second, first] += sign * step / 2
+            strained.append(atoms.copy())
+            strained[-1].set_cell(atoms.cell.array @ (np.eye(3) + strain), scale_atoms=True)
+    energies = total(foundation, strained).reshape(3, 3, 2)
+    stress = (energies[..., 0] - energies[..., 1]) / (2 * step) / atoms.get_volume()
+    np.testing.assert_allclose(batch.stresses[1], stress, atol=1e-6 * np.abs(stress).max())
+
+
+def test_invariance(foundation):
+    atoms = cluster(2)
+    turn = Rotation.from_euler("xyz", [0.3, 1.1, -0.7]).as_matrix()
+    turned, shifted, permuted = atoms.copy(), atoms.copy(), atoms.copy()
+    turned.set_cell(atoms.cell.array @ turn.T)
+    turned.positions = atoms.positions @ turn.T
+    shifted.positions += [7.3, -20.1, 11.0]
+    order = np.random.default_rng(0).permutation(len(atoms))
+    permuted = atoms[order]
+    images = atoms.copy()
+    images.positions[1] += atoms.cell.array[0] - 2 * atoms.cell.array[2]
+    structures = [atoms, turned, shifted, permuted, images]
+    batch = foundation.evaluate_with(structures, squares)
+    np.testing.assert_allclose(batch.energies, batch.energies[0], atol=1e-10)
+    np.testing.assert_allclose(batch.added, batch.added[0], atol=1e-10)
+    forces = batch.forces[0]
+    expected = [forces, forces @ turn.T, forces, forces[order], forces]
+    for ours, right in zip(batch.forces, expected, strict=True):
+        np.testing.assert_allclose(ours, right, atol=1e-10)
+    features = foundation.features(structures)
+    np.testing.assert_allclose(features[1], features[0], atol=1e-10)
+    np.testing.assert_allclose(features[3], features[0][order], atol=1e-10)
+
+
+def test_a_repeated_cell_has_repeated_energies(foundation):
+    """A cell smaller than the cutoff: an atom is its own neighbour, many times."""
+    unit = bulk("Ag", "fcc", a=4.1)
+    batch = foundation.evaluate_with([unit, unit * (2, 2, 3)], stress=True)
+    assert batch.energies[1] == pytest.approx(12 * batch.energies[0], abs=1e-9)
+    np.testing.assert_allclose(batch.stresses[1], batch.stresses[0], atol=1e-10)
+
+
+def test_isolated_atoms_and_the_empty_batch(foundation):
+    far = Atoms("AgS", positions=[[2, 2, 2], [10, 10, 10]], cell=[16.0] * 3)
+    single = Atoms("Ag", positions=[[2, 2, 2]], cell=[16.0] * 3)
+    alone = foundation.evaluate_with([single], stress=True)
+    np.testing.assert_array_equal(alone.forces[0], 0.0)
+    np.testing.assert_array_equal(alone.stresses, 0.0)
+    batch = foundation.evaluate([cluster(0), far, single])
+    np.testing.assert_array_equal(batch.forces[1], 0.0)
+    assert batch.energies[2] == alone.energies[0]
+    assert foundation.site_energies([far])[0][0] == pytest.approx(alone.energies[0], abs=1e-12)
+    assert len(foundation.evaluate([]).energies) == 0
+
+
+def test_the_file_names_the_potential(weights, foundation):
+    identity = foundation.identity
+    assert identity.weights_sha256 == file_sha256(weights)
+    assert identity.name == identity.energy_scale == f"mace:{identity.weights_sha256[:12]}"
+    assert (identity.device, identity.dtype) == ("cpu", "float64")
+
+
+def test_an_unknown_species_is_named(foundation):
+    with pytest.raises(InputError, match="does not know Cu, Au"):
+        foundation.evaluate([cluster(0), Atoms("CuAuAg", cell=[18.0] * 3)])
+
+
+def test_the_published_weights_are_found_by_their_name(weights, tmp_path, monkeypatch):
+    name = "2023-12-10-mace-128-L0_energy_epoch-249.model"
+    monkeypatch.setenv("GODELTA_WEIGHTS", str(tmp_path))
+    (tmp_path / name).symlink_to(weights)
+    identity = load_foundation(MACEMP0Settings(model="small")).identity
+    assert identity.name == "mace-mp-0-small"
+    assert identity.energy_scale == "pbe-mp-uncorrected"
+
+
+def test_a_file_that_is_no_model_is_refused(weights, tmp_path):
+    import torch
+
+    cut = tmp_path / "cut.model"
+    cut.write_bytes(weights.read_bytes()[:20_000])
+    with pytest.raises(InputError, match="cannot be loaded, damaged") as refused:
+        load_foundation(MACEMP0Settings(weights=str(cut)))
+    assert "2023-12-03-mace-128-L1_epoch-199.model" in str(refused.value)
+    other = tmp_path / "other.model"
+    torch.save({"a": 1}, other)
+    with pytest.raises(InputError, match="holds no MACE model, but dict"):
+        load_foundation(MACEMP0Settings(weights=str(other)))

@@ -1,0 +1,195 @@
+"""ORB-v2 called directly, against the package's own calculator and central differences.
+
+The published weights are a download: a model of few layers with random weights, built from the package's own
+classes and saved to a file, goes the same way.
+"""
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, fcc111
+from scipy.spatial.transform import Rotation
+
+from godelta.errors import InputError
+from godelta.foundation import load_foundation
+from godelta.foundation.settings import ORBSettings
+from godelta.foundation.weights import file_sha256
+
+STEPS = 2
+
+
+@pytest.fixture(scope="module")
+def weights(require, tmp_path_factory):
+    require("orb")
+    import torch
+    from orb_models.forcefield.pretrained import orb_v2_architecture
+
+    torch.manual_seed(5)
+    path = tmp_path_factory.mktemp("weights") / "small.ckpt"
+    torch.save(orb_v2_architecture(num_message_passing_steps=STEPS, device="cpu").state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def foundation(weights):
+    return load_foundation(ORBSettings(weights=str(weights), device="cpu", dtype="float64"))
+
+
+def cluster(seed: int, symbols: str = "Ag4S2") -> Atoms:
+    rng = np.random.default_rng(seed)
+    atoms = Atoms(symbols, cell=[18.0] * 3, pbc=True)
+    atoms.positions = 6 + 5 * rng.random((len(atoms), 3))
+    return atoms
+
+
+def slab() -> Atoms:
+    atoms = fcc111("Ag", (2, 2, 3), vacuum=5.0, periodic=True)
+    atoms.rattle(0.1, seed=1)
+    return atoms
+
+
+def squares(latent):
+    """A function of the features, in the place of a Δ-model."""
+    each = (latent.features**2).sum(1)
+    return each.new_zeros(latent.count).index_add(0, latent.owners, each)
+
+
+def test_energies_and_features_equal_the_packages_own(weights):
+    import torch
+    from orb_models.forcefield.atomic_system import SystemConfig, ase_atoms_to_atom_graphs
+    from orb_models.forcefield.calculator import ORBCalculator
+    from orb_models.forcefield.pretrained import orb_v2_architecture
+
+    config = SystemConfig(radius=6.0, max_num_neighbors=20)
+    model = orb_v2_architecture(STEPS, device="cpu", system_config=config)
+    model.load_state_dict(torch.load(weights, weights_only=True))
+    model.eval()
+    calculator = ORBCalculator(model, device="cpu")
+    ours = load_foundation(ORBSettings(weights=str(weights), device="cpu"))
+    structures = [cluster(0), slab(), cluster(1, "AgOS")]
+    batch = ours.evaluate(structures)
+    for atoms, energy, features in zip(structures, batch.energies, ours.features(structures), strict=True):
+        atoms.calc = calculator
+        assert energy == pytest.approx(atoms.get_potential_energy(), abs=1e-4)
+        graph = ase_atoms_to_atom_graphs(atoms, config, device=torch.device("cpu"))
+        theirs = model.model(graph)["node_features"].detach().numpy()
+        np.testing.assert_allclose(features, theirs, atol=1e-4)
+    assert features.shape == (3, ours.feature_size)
+
+
+def test_forces_and_stress_are_central_differences(foundation):
+    """Of the potential and of what is added to it, to 1e-6 of the greatest: the forces conserve energy."""
+    atoms, step = slab(), 1e-5
+    batch = foundation.evaluate_with([cluster(0), atoms], squares, stress=True)
+    alone = foundation.evaluate([atoms])
+    assert np.abs(batch.forces[1] - alone.forces[0]).max() > 1e-3
+
+    def total(structures):
+        found = foundation.evaluate_with(structures, squares)
+        return found.energies + found.added
+
+    moved = []
+    for number in range(len(atoms)):
+        for axis in range(3):
+            for sign in (1, -1):
+                moved.append(atoms.copy())
+                moved[-1].positions[number, axis] += sign * step
+    energies = total(moved).reshape(len(atoms), 3, 2)
+    numerical = -(energies[..., 0] - energies[..., 1]) / (2 * step)
+    np.testing.assert_allclose(batch.forces[1], numerical, atol=1e-6 * np.abs(numerical).max())
+    strained = []
+    for first, second in np.ndindex(3, 3):
+        for sign in (1, -1):
+            strain = np.zeros((3, 3))
+            strain[first, second] += sign * step / 2
+            strain[second, first] += sign * step / 2
+            strained.append(atoms.copy())
+            strained[-1].set_cell(atoms.cell.array @ (np.eye(3) + strain), scale_atoms=True)
+    energies = total(strained).reshape(3, 3, 2)
+    stress = (energies[..., 0] - energies[..., 1]) / (2 * step) / atoms.get_volume()
+    np.testing.assert_allclose(batch.stresses[1], stress, atol=1e-6 * np.abs(stress).max())
+
+
+def test_invariance_where_there_is_some(foundation):
+    atoms = cluster(2)
+    shifted, images = atoms.copy(), atoms.copy()
+    shifted.positions += [7.3, -20.1, 11.0]
+    order = np.random.default_rng(0).permutation(len(atoms))
+    images.positions[1] += atoms.cell.array[0] - 2 * atoms.cell.array[2]
+    batch = foundation.evaluate_with([atoms, shifted, atoms[order], images], squares)
+    np.testing.assert_allclose(batch.energies, batch.energies[0], atol=1e-9)
+    np.testing.assert_allclose(batch.added, batch.added[0], atol=1e-6)
+    forces = batch.forces[0]
+    for ours, right in zip(batch.forces, [forces, forces, forces[order], forces], strict=True):
+        np.testing.assert_allclose(ours, right, atol=1e-8 * np.abs(forces).max())
+
+
+def test_a_rotation_changes_the_energy(foundation):
+    """What the documentation warns of: the model sees directions as they are."""
+    atoms = cluster(2)
+    rng = np.random.default_rng(7)
+    turned = []
+    for turn in Rotation.random(8, rng=rng).as_matrix():
+        turned.append(atoms.copy())
+        turned[-1].set_cell(atoms.cell.array @ turn.T)
+        turned[-1].positions = atoms.positions @ turn.T
+    energies = foundation.evaluate([atoms, *turned]).energies
+    assert np.ptp(energies) > 1e-4  # of random weights, in eV; training only makes it smaller
+
+
+def test_a_surface_is_taken_as_periodic_in_three_directions(foundation):
+    """The package refuses periodicity along some axes only."""
+    flat = slab()
+    flat.pbc = (True, True, False)
+    batch = foundation.evaluate([flat, slab()])
+    assert batch.energies[0] == batch.energies[1]
+
+
+def test_a_repeated_cell_has_repeated_energies(foundation):
+    """A cell smaller than the cutoff; neighbours at one distance that are cut at 20 depend on their order."""
+    unit = bulk("AgO", "zincblende", a=6.6)
+    unit.rattle(0.05, seed=2)
+    batch = foundation.evaluate([unit, unit * (2, 2, 1)])
+    assert batch.energies[1] == pytest.approx(4 * batch.energies[0], abs=1e-6)
+
+
+def test_isolated_atoms_and_the_empty_batch(foundation):
+    far = Atoms("AgS", positions=[[2, 2, 2], [10, 10, 10]], cell=[16.0] * 3)
+    single = Atoms("Ag", positions=[[2, 2, 2]], cell=[16.0] * 3)
+    alone = foundation.evaluate_with([single], stress=True)
+    np.testing.assert_array_equal(alone.forces[0], 0.0)
+    np.testing.assert_array_equal(alone.stresses, 0.0)
+    batch = foundation.evaluate([cluster(0), far, single])
+    np.testing.assert_array_equal(batch.forces[1], 0.0)
+    assert batch.energies[2] == pytest.approx(alone.energies[0], abs=1e-12)
+    assert len(foundation.evaluate([]).energies) == 0
+    assert foundation.site_energies([single]) is None
+
+
+def test_the_file_names_the_potential(weights, foundation):
+    identity = foundation.identity
+    assert identity.weights_sha256 == file_sha256(weights)
+    assert identity.name == identity.energy_scale == f"orb:{identity.weights_sha256[:12]}"
+
+
+def test_the_published_weights_are_found_by_their_name(weights, tmp_path, monkeypatch):
+    monkeypatch.setenv("GODELTA_WEIGHTS", str(tmp_path))
+    (tmp_path / "orb-mptraj-only-v2-20241014.ckpt").symlink_to(weights)
+    found = load_foundation(ORBSettings())
+    assert found.identity.name == "orb-v2-mptrj"
+    with pytest.raises(InputError, match="does not know Po"):
+        found.evaluate([Atoms("Po", cell=[18.0] * 3)])
+
+
+def test_a_file_that_is_no_model_is_refused(weights, tmp_path):
+    import torch
+
+    cut = tmp_path / "cut.ckpt"
+    cut.write_bytes(weights.read_bytes()[:20_000])
+    with pytest.raises(InputError, match="cannot be loaded, damaged") as refused:
+        load_foundation(ORBSettings(weights=str(cut)))
+    assert "orb-mptraj-only-v2-20241014.ckpt" in str(refused.value)
+    other = tmp_path / "other.ckpt"
+    torch.save({"a": 1}, other)
+    with pytest.raises(InputError, match="holds no weights of an ORB-v2"):
+        load_foundation(ORBSettings(weights=str(other)))
