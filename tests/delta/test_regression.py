@@ -2,6 +2,10 @@ import numpy as np
 import pytest
 
 from godelta.delta import regression
+from godelta.delta.local_kernel import Environments
+from godelta.delta.settings import DeltaSettings
+from godelta.delta.soap import SOAP
+from godelta.delta.sparse_gp import SparseGP
 
 
 @pytest.fixture(params=[(12, 30), (40, 9)], ids=["dual", "primal"])
@@ -75,3 +79,25 @@ def test_the_amplitude_survives_data_that_the_mean_explains():
     G = np.random.default_rng(0).normal(size=(50, 200))
     many = regression.fit_hyperparameters(regression.spectrum(G), np.zeros(50), np.array([1e-5]), None)
     assert many.amplitude >= regression.AMPLITUDE_FLOOR
+
+
+@pytest.mark.parametrize("preset", ["default", "paper"])
+def test_more_structures_than_inducing_points_have_the_same_posterior(cluster, toy_energy, preset):
+    structures = [cluster(k, "Ag4S3" if k % 2 else "Ag3S4") for k in range(120)]
+    settings = DeltaSettings(preset=preset, inducing_points=50)
+    soap = SOAP(settings.soap, [16, 47])
+    X = [Environments(soap.features(a), soap.kinds(a)) for a in structures]
+    y = np.array([toy_energy(a) for a in structures])
+    gp = SparseGP(2, settings).fit(X[:100], y[:100])
+    p, counts = gp.posterior_, gp.counts(X)
+    rows = gp.kernel_.rows(X)
+    G = gp.kernel_.whiten(np.hstack([rows, p.mean_scale * counts]))
+    d = np.sqrt(counts.sum(axis=1))
+    training, t = G[:100] / d[:100, None], (y[:100] - counts[:100] @ p.mean) / d[:100]
+    B = training @ training.T + p.noise * np.eye(100)  # the dual form, in N dimensions
+    cross = G[100:] @ training.T
+    mean = counts[100:] @ p.mean + cross @ np.linalg.solve(B, t)
+    explained = np.einsum("ij,ji->i", cross, np.linalg.solve(B, cross.T))
+    np.testing.assert_allclose(gp.predict(X[100:]), mean, rtol=0, atol=1e-8)
+    seen = np.hstack([rows[100:], p.mean_scale * counts[100:]]) @ p.projection.T
+    np.testing.assert_allclose(np.sum(seen**2, axis=1), explained, rtol=1e-8)
