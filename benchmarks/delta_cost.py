@@ -23,7 +23,8 @@ from ase.build import fcc111
 from ase.constraints import FixAtoms
 from record import machine, save, versions
 
-from godelta.delta.model import Correction, DeltaModel, moving_atoms, train
+from godelta.delta.displaced import moving_atoms
+from godelta.delta.model import Correction, DeltaModel, train
 from godelta.delta.settings import DeltaSettings, SOAPSettings
 from godelta.errors import MissingExtraError
 from godelta.foundation import CHGNetSettings, Foundation, FoundationBatch, load_foundation

@@ -7,8 +7,9 @@ import pytest
 from ase import Atoms
 from ase.constraints import FixAtoms
 
+from godelta.delta.displaced import moving_atoms
 from godelta.delta.failures import HIGHEST, Failures, fit_repulsion
-from godelta.delta.model import DeltaModel, Learnt, moving_atoms, train
+from godelta.delta.model import DeltaModel, Learnt, train
 from godelta.delta.repulsion import HEIGHT, Repulsion, closest_contacts, wall
 from godelta.delta.settings import DeltaSettings
 from godelta.delta.soap import SOAP

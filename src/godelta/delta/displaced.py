@@ -10,6 +10,7 @@ from hashlib import sha256
 
 import numpy as np
 from ase import Atoms
+from ase.constraints import FixAtoms
 
 from godelta.arrays import BoolArray, FloatArray, IntArray
 
@@ -55,3 +56,14 @@ def owners(ids: Sequence[str]) -> IntArray:
     """(N,) index of the structure that each id is a copy of; its own where it is none."""
     place = {name: k for k, name in enumerate(ids)}
     return np.array([place.get(name.rpartition(MARK)[0], k) for k, name in enumerate(ids)], dtype=np.int64)
+
+
+def moving_atoms(atoms: Atoms) -> BoolArray | None:
+    """(n,) flags of the atoms that no FixAtoms constraint holds; None if there is no constraint."""
+    if not atoms.constraints:
+        return None
+    moving = np.ones(len(atoms), dtype=np.bool_)
+    for constraint in atoms.constraints:
+        if isinstance(constraint, FixAtoms):
+            moving[constraint.index] = False
+    return moving

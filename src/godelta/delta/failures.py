@@ -8,9 +8,10 @@ from ase import Atoms
 from scipy.optimize import nnls
 
 from godelta.arrays import FloatArray, IntArray
+from godelta.delta.displaced import moving_atoms
 from godelta.delta.inducing import farthest_points, median_distance
 from godelta.delta.local_kernel import Environments, LocalKernel
-from godelta.delta.model import Correction, Describe, moving_atoms
+from godelta.delta.model import Correction, Describe
 from godelta.delta.repulsion import HEIGHT, UNIT, Repulsion, closest_contacts, contacts
 from godelta.delta.settings import DeltaSettings
 from godelta.delta.soap import SOAP

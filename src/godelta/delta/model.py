@@ -6,18 +6,20 @@ from functools import cached_property
 
 import numpy as np
 from ase import Atoms
-from ase.constraints import FixAtoms
 from numpy.typing import ArrayLike
 
 from godelta.arrays import BoolArray, FloatArray
-from godelta.delta.displaced import displaced_copies
+from godelta.delta.displaced import moving_atoms
+from godelta.delta.embedding import EmbeddingCorrection
 from godelta.delta.local_kernel import Environments, LocalKernel
+from godelta.delta.metrics import fit_metrics
 from godelta.delta.repulsion import Repulsion
 from godelta.delta.settings import DeltaSettings
 from godelta.delta.soap import SOAP
 from godelta.delta.sparse_gp import Diagnostics, Posterior, SparseGP, deviation, mean_energy
-from godelta.delta.training import TrainingSet, check_data
-from godelta.foundation.base import Foundation, PotentialBatch
+from godelta.delta.training import TrainingSet, gather
+from godelta.errors import GodeltaError
+from godelta.foundation.base import EmbeddingFoundation, Foundation, PotentialBatch
 
 Describe = Callable[[SOAP, Sequence[str], Sequence[Atoms]], list[FloatArray]]
 
@@ -77,14 +79,7 @@ class Correction:
     @property
     def metrics(self) -> dict[str, float | int | None]:
         """Errors of the fit: leave-one-out, within the energy window; None where too few data allow none."""
-        return {
-            "n_structures": self.diagnostics.n_structures,
-            "n_inside_window": self.diagnostics.n_inside,
-            "log_evidence": self.diagnostics.log_evidence,
-            "loo_rmse_ev": self.diagnostics.loo_rmse,
-            "loo_rmse_ev_per_atom": self.diagnostics.loo_rmse_per_atom,
-            "loo_z_rms": self.diagnostics.loo_z,
-        }
+        return fit_metrics(self.diagnostics)
 
     def predict(
         self,
@@ -179,65 +174,37 @@ def train(  # noqa: PLR0913 - the data, and two ways to save work
     GodeltaError
         If the data cannot be used.
     """
-    foundation = np.asarray(foundation_energies, dtype=np.float64)
-    reference = np.asarray(reference_energies, dtype=np.float64)
-    check_data(ids, len(structures), foundation, reference)
-    if residual_forces is not None and settings.force_directions:
-        ids, structures, foundation, reference = _with_copies(
-            ids, structures, foundation, reference, residual_forces, settings.force_directions
-        )
-    order = sorted(range(len(ids)), key=lambda k: ids[k])
-    structures = [structures[k] for k in order]
     known = tuple(sorted({int(z) for z in species}))
     soap = previous.soap if previous is not None and _same_model(previous, settings, known) else None
     soap = soap or SOAP(settings.soap, known)
-    kinds = [soap.kinds(atoms) for atoms in structures]
-    training = TrainingSet(
-        ids=tuple(ids[k] for k in order),
-        counts=np.array([np.bincount(k, minlength=len(known)) for k in kinds], dtype=np.int64),
-        reference_energies=reference[order],
-        foundation_energies=foundation[order],
+    training, ordered, kinds = gather(
+        ids,
+        structures,
+        np.asarray(foundation_energies, dtype=np.float64),
+        np.asarray(reference_energies, dtype=np.float64),
+        residual_forces if settings.force_directions else None,
+        settings.force_directions,
+        [soap.kinds(atoms) for atoms in structures],
+        len(known),
     )
     describe = describe or _compute_features
     gp = SparseGP(len(known), settings)
     selected = training.environments
     if previous is not None and _can_continue(previous, settings, known, training):
         selected = previous.selected_environments
-        rows = _continued_rows(previous, soap, training.ids, structures, describe)
+        rows = _continued_rows(previous, soap, training.ids, ordered, describe)
         counts = training.counts.astype(np.float64)
         counts = counts if settings.species_mean else counts.sum(axis=1, keepdims=True)
         gp.fit_rows(
             previous.kernel, rows, counts, training.residuals, training.excess, owners=training.owners
         )
     else:
-        features = describe(soap, training.ids, structures)
+        features = describe(soap, training.ids, ordered)
         environments = [Environments(f, k) for f, k in zip(features, kinds, strict=True)]
         gp.fit(environments, training.residuals, training.excess, owners=training.owners)
     return Correction(
         settings, known, training, gp.kernel_, gp.posterior_, gp.diagnostics_, gp.rows_, selected
     )
-
-
-def _with_copies(
-    ids: Sequence[str],
-    structures: Sequence[Atoms],
-    foundation: FloatArray,
-    reference: FloatArray,
-    residual_forces: Sequence[FloatArray],
-    count: int,
-) -> tuple[list[str], list[Atoms], FloatArray, FloatArray]:
-    """The data and, for each structure, `count` displaced copies."""
-    all_ids, all_structures, energies = list(ids), list(structures), [foundation]
-    residuals = [reference - foundation]
-    for k, (name, atoms, forces) in enumerate(zip(ids, structures, residual_forces, strict=True)):
-        names, copies, changes = displaced_copies(atoms, name, forces, moving_atoms(atoms), count)
-        all_ids += names
-        all_structures += copies
-        energies.append(np.full(count, foundation[k]))
-        residuals.append(residuals[0][k] + changes)
-    # Only the difference of both energies counts, so that of the copies' own foundation energies is kept out.
-    base = np.concatenate(energies)
-    return all_ids, all_structures, base, base + np.concatenate(residuals)
 
 
 def _same_model(previous: Correction, settings: DeltaSettings, species: tuple[int, ...]) -> bool:
@@ -276,11 +243,14 @@ def _compute_features(soap: SOAP, _ids: Sequence[str], structures: Sequence[Atom
     return [soap.features(atoms) for atoms in structures]
 
 
+AnyCorrection = Correction | EmbeddingCorrection
+
+
 @dataclass(frozen=True)
 class Learnt:
     """What a campaign has learnt: from energies a correction, from failures a repulsion, if anything."""
 
-    correction: Correction | None = None
+    correction: AnyCorrection | None = None
     repulsion: Repulsion | None = None
 
     def to_bytes(self) -> bytes:
@@ -300,34 +270,63 @@ class Learnt:
 class DeltaModel:
     """The potential foundation + Δ + repulsion (a `Potential`); with nothing learnt, the foundation alone.
 
-    Atoms under ASE's FixAtoms do not move: what is learnt exerts no force on them.
+    Atoms under ASE's FixAtoms do not move: what is learnt exerts no force on them. A correction on the
+    foundation's own features shares its backward pass, and is in the forces on fixed atoms too.
+
+    Raises
+    ------
+    GodeltaError
+        The correction knows the features of another foundation.
     """
 
     def __init__(
         self,
         foundation: Foundation,
-        correction: Correction | None = None,
+        correction: AnyCorrection | None = None,
         repulsion: Repulsion | None = None,
     ) -> None:
+        if isinstance(correction, EmbeddingCorrection):
+            correction.check(foundation)
         self.foundation = foundation
         self.correction = correction
         self.repulsion = repulsion
 
+    @property
+    def has_stress(self) -> bool:
+        """Whether stresses can be asked for."""
+        whole = self.correction is None or isinstance(self.correction, EmbeddingCorrection)
+        return whole and self.repulsion is None and isinstance(self.foundation, EmbeddingFoundation)
+
     def evaluate(
-        self, structures: Sequence[Atoms], *, kappa: float = 0.0, uncertainty: bool = False
+        self,
+        structures: Sequence[Atoms],
+        *,
+        kappa: float = 0.0,
+        uncertainty: bool = False,
+        stress: bool = False,
     ) -> PotentialBatch:
         """Energies [eV], forces [eV/Å] of E - kappa sigma, and uncertainties [eV] of the structures.
 
         Uncertainties are NaN without a correction, and when kappa is 0 and they are not asked for.
+
+        Raises
+        ------
+        GodeltaError
+            A stress was asked for, and a part of the potential has none.
         """
-        base = self.foundation.evaluate(structures)
-        energies, forces = np.array(base.energies, dtype=np.float64), list(base.forces)
-        uncertainties = np.full(len(structures), np.nan)
-        if self.correction is None and self.repulsion is None:
-            return PotentialBatch(energies, forces, base.energies, uncertainties)
+        if stress and not self.has_stress:
+            raise GodeltaError(
+                "a correction on SOAP, a repulsion and an ASE calculator as foundation give no stress",
+                mend="use `delta.descriptor: embedding`, or do without stress",
+            )
+        batch = self._on_features(structures, kappa, uncertainty, stress)
+        energies, forces = np.array(batch.energies, dtype=np.float64), list(batch.forces)
+        uncertainties = np.array(batch.uncertainties, dtype=np.float64)
+        if not isinstance(self.correction, Correction) and self.repulsion is None:
+            return batch
         for k, atoms in enumerate(structures):
             moving = moving_atoms(atoms)
-            if self.correction is not None:
+            if isinstance(self.correction, Correction):
                 p = self.correction.predict(atoms, kappa=kappa, uncertainty=uncertainty, moving=moving)
                 energies[k] += p.energy
                 forces[k] = forces[k] + p.forces
@@ -336,15 +335,24 @@ class DeltaModel:
                 energy, pushes = self.repulsion.evaluate(atoms, moving)
                 energies[k] += energy
                 forces[k] = forces[k] + pushes
-        return PotentialBatch(energies, forces, base.energies, uncertainties)
+        return PotentialBatch(energies, forces, batch.foundation_energies, uncertainties)
 
-
-def moving_atoms(atoms: Atoms) -> BoolArray | None:
-    """(n,) flags of the atoms that no FixAtoms constraint holds; None if there is no constraint."""
-    if not atoms.constraints:
-        return None
-    moving = np.ones(len(atoms), dtype=np.bool_)
-    for constraint in atoms.constraints:
-        if isinstance(constraint, FixAtoms):
-            moving[constraint.index] = False
-    return moving
+    def _on_features(
+        self, structures: Sequence[Atoms], kappa: float, uncertainty: bool, stress: bool
+    ) -> PotentialBatch:
+        """The foundation and, in the same pass, a correction on its features."""
+        unknown = np.full(len(structures), np.nan)
+        if isinstance(self.correction, EmbeddingCorrection):
+            foundation = self.correction.check(self.foundation)
+            head = self.correction.head(structures, kappa=kappa, uncertainty=uncertainty)
+            base = foundation.evaluate_with(structures, head, stress=stress)
+            energies, uncertainties = head.results(len(structures))
+            return PotentialBatch(
+                base.energies + energies, list(base.forces), base.energies, uncertainties, base.stresses
+            )
+        if stress and isinstance(self.foundation, EmbeddingFoundation):
+            base = self.foundation.evaluate_with(structures, stress=True)
+        else:
+            base = self.foundation.evaluate(structures)
+        energies = np.array(base.energies, dtype=np.float64)
+        return PotentialBatch(energies, list(base.forces), base.energies, unknown, base.stresses)

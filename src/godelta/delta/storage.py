@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from godelta.arrays import pack_arrays, unpack_arrays
+from godelta.delta.embedding_storage import KIND, embedding_from_arrays
+from godelta.delta.embedding_storage import SCHEMA_VERSION as EMBEDDING_SCHEMA_VERSION
 from godelta.delta.local_kernel import LocalKernel
 from godelta.delta.repulsion import Repulsion
 from godelta.delta.settings import DeltaSettings, SOAPSettings
@@ -16,6 +18,7 @@ from godelta.delta.training import TrainingSet
 from godelta.errors import GodeltaError
 
 if TYPE_CHECKING:
+    from godelta.delta.embedding import EmbeddingCorrection
     from godelta.delta.model import Correction, Learnt
 
 SCHEMA_VERSION = 1
@@ -95,7 +98,7 @@ def learnt_to_bytes(learnt: "Learnt") -> bytes:
     """Pack a correction and a repulsion, as far as there are any."""
     parts: dict[str, bytes] = {}
     if learnt.correction is not None:
-        parts["correction"] = correction_to_bytes(learnt.correction)
+        parts["correction"] = learnt.correction.to_bytes()
     if learnt.repulsion is not None:
         parts["repulsion"] = _repulsion_to_bytes(learnt.repulsion)
     return pack_arrays({name: np.frombuffer(part, dtype=np.uint8) for name, part in parts.items()})
@@ -113,9 +116,19 @@ def learnt_from_bytes(blob: bytes) -> "Learnt":
 
     parts = {name: array.tobytes() for name, array in unpack_arrays(blob).items()}
     return Learnt(
-        correction_from_bytes(parts["correction"]) if "correction" in parts else None,
+        _any_from_bytes(parts["correction"]) if "correction" in parts else None,
         _repulsion_from_bytes(parts["repulsion"]) if "repulsion" in parts else None,
     )
+
+
+def _any_from_bytes(blob: bytes) -> "Correction | EmbeddingCorrection":
+    arrays = unpack_arrays(blob)
+    header = _checked_header(arrays["header"])
+    return embedding_from_arrays(header, arrays) if _of_embedding(header) else correction_from_bytes(blob)
+
+
+def _of_embedding(header: dict[str, Any]) -> bool:
+    return bool(header.get("kind") == KIND)
 
 
 def _repulsion_to_bytes(repulsion: Repulsion) -> bytes:
@@ -154,9 +167,10 @@ def _repulsion_from_bytes(blob: bytes) -> Repulsion:
 
 def _checked_header(packed: NDArray[Any]) -> dict[str, Any]:
     header = dict(json.loads(packed.tobytes()))
-    if header["schema_version"] > SCHEMA_VERSION:
+    newest = EMBEDDING_SCHEMA_VERSION if _of_embedding(header) else SCHEMA_VERSION
+    if header["schema_version"] > newest:
         raise GodeltaError(
-            f"the Δ-model has schema version {header['schema_version']}, this godelta reads {SCHEMA_VERSION}",
+            f"the Δ-model has schema version {header['schema_version']}, this godelta reads {newest}",
             mend="upgrade godelta",
         )
     return header

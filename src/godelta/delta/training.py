@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from ase import Atoms
 
 from godelta.arrays import BoolArray, FloatArray, IntArray
 from godelta.delta import displaced
@@ -51,6 +52,72 @@ class TrainingSet:
         lowest = np.full(group.max() + 1, np.inf)
         np.minimum.at(lowest, group, self.reference_energies)
         return np.asarray(self.reference_energies - lowest[group], dtype=np.float64)
+
+
+def gather(  # noqa: PLR0913, PLR0917 - the data, and what is known of them
+    ids: Sequence[str],
+    structures: Sequence[Atoms],
+    foundation_energies: FloatArray,
+    reference_energies: FloatArray,
+    residual_forces: Sequence[FloatArray] | None,
+    directions: int,
+    kinds: Sequence[IntArray],
+    n_species: int,
+) -> tuple[TrainingSet, list[Atoms], list[IntArray]]:
+    """The data, displaced copies of them included, with structures and their kinds, in the order of ids.
+
+    Parameters
+    ----------
+    residual_forces
+        N arrays (n, 3) in eV/Å, learnt along `directions` directions each; None: energies only.
+    kinds
+        N arrays (n,), the index of each atom's species.
+
+    Raises
+    ------
+    GodeltaError
+        If the data cannot be used.
+    """
+    check_data(ids, len(structures), foundation_energies, reference_energies)
+    if residual_forces is not None:
+        count = len(ids)
+        ids, structures, foundation_energies, reference_energies = _with_copies(
+            ids, structures, foundation_energies, reference_energies, residual_forces, directions
+        )
+        kinds = [*kinds, *(kinds[k] for k in range(count) for _ in range(directions))]
+    order = sorted(range(len(ids)), key=lambda k: ids[k])
+    kinds = [kinds[k] for k in order]
+    training = TrainingSet(
+        ids=tuple(ids[k] for k in order),
+        counts=np.array([np.bincount(k, minlength=n_species) for k in kinds], dtype=np.int64),
+        reference_energies=reference_energies[order],
+        foundation_energies=foundation_energies[order],
+    )
+    return training, [structures[k] for k in order], kinds
+
+
+def _with_copies(
+    ids: Sequence[str],
+    structures: Sequence[Atoms],
+    foundation: FloatArray,
+    reference: FloatArray,
+    residual_forces: Sequence[FloatArray],
+    count: int,
+) -> tuple[list[str], list[Atoms], FloatArray, FloatArray]:
+    """The data and, for each structure, `count` displaced copies."""
+    all_ids, all_structures, energies = list(ids), list(structures), [foundation]
+    residuals = [reference - foundation]
+    for k, (name, atoms, forces) in enumerate(zip(ids, structures, residual_forces, strict=True)):
+        names, copies, changes = displaced.displaced_copies(
+            atoms, name, forces, displaced.moving_atoms(atoms), count
+        )
+        all_ids += names
+        all_structures += copies
+        energies.append(np.full(count, foundation[k]))
+        residuals.append(residuals[0][k] + changes)
+    # Only the difference of both energies counts, so that of the copies' own foundation energies is kept out.
+    base = np.concatenate(energies)
+    return all_ids, all_structures, base, base + np.concatenate(residuals)
 
 
 def check_data(

@@ -65,6 +65,10 @@ class EmbeddingFoundation(Foundation, Protocol):
         """Features of the atoms, B arrays (n_i, d)."""
         ...
 
+    def site_energies(self, structures: Sequence[Atoms]) -> list[FloatArray] | None:
+        """What of the energy is put on each atom, B arrays (n_i,) in eV; None where nothing says so."""
+        ...
+
     def evaluate_with(
         self, structures: Sequence[Atoms], head: "Head | None" = None, *, stress: bool = False
     ) -> FoundationBatch:
@@ -79,12 +83,14 @@ class PotentialBatch:
     energies, foundation_energies, uncertainties: (B,) in eV. forces: B arrays (n_i, 3) in eV/Å, the
     negative gradient of `energies - kappa * uncertainties` for the kappa that was asked for.
     uncertainties are NaN where there is no correction yet, and where they were not asked for.
+    stresses: (B, 3, 3) in eV/Å³ of the same, where asked for.
     """
 
     energies: FloatArray
     forces: list[FloatArray]
     foundation_energies: FloatArray
     uncertainties: FloatArray
+    stresses: FloatArray | None = None
 
 
 class Potential(Protocol):

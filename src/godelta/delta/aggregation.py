@@ -1,0 +1,54 @@
+"""From features of atoms to what the kernel of an embedding compares.
+
+`atomic` compares atoms, as with SOAP. `global` and `species` compare structures by one vector each, and take
+a structure for a single environment that counts as often as sqrt(n)-like sums of n atoms do on average:
+
+    k(A, B) = s² n_A n_B / n̄ exp(-|φ_A - φ_B|² / 2 l²),  n̄ the mean number of atoms in training
+
+so that the energy of a supercell is the multiple of its cell's (with pooling `mean`), and the amplitude s has
+the meaning, and the prior, that it has for local environments.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from godelta.arrays import FloatArray, IntArray
+from godelta.delta.settings import DeltaSettings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def pool(features: FloatArray, kinds: IntArray, n_species: int, settings: DeltaSettings) -> FloatArray:
+    """(D,) vector of one structure with features (n, d); a species that it lacks leaves zeros."""
+    species = settings.aggregation == "species"
+    group = kinds if species else np.zeros_like(kinds)
+    total = np.zeros((n_species if species else 1, features.shape[1]))
+    np.add.at(total, group, features)
+    if settings.pooling == "mean":
+        total /= np.maximum(np.bincount(group, minlength=len(total)), 1)[:, None]
+    return total.ravel()
+
+
+def pool_batch(
+    features: "Tensor", kinds: "Tensor", owners: "Tensor", counts: "Tensor", settings: DeltaSettings
+) -> "Tensor":
+    """(B, D) vectors of B structures, as `pool` has them.
+
+    Parameters
+    ----------
+    features, kinds, owners
+        (N, d) features, species indices (N,) and structures (N,) of all atoms.
+    counts
+        (B, species) numbers of atoms.
+    """
+    n_structures, n_species = counts.shape
+    if settings.aggregation == "species":
+        group, sizes = owners * n_species + kinds, counts.reshape(-1)
+    else:
+        group, sizes = owners, counts.sum(1)
+    total = features.new_zeros(len(sizes), features.shape[1]).index_add(0, group, features)
+    if settings.pooling == "mean":
+        total = total / sizes.clamp(min=1.0)[:, None]
+    return total.reshape(n_structures, -1)

@@ -1,0 +1,275 @@
+"""The Δ-model on the features of the foundation itself (arXiv 2502.21179): training and the trained model."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from ase import Atoms
+from ase.data import chemical_symbols
+from numpy.typing import ArrayLike
+
+from godelta.arrays import FloatArray, IntArray
+from godelta.delta.aggregation import pool
+from godelta.delta.embedding_head import Constants, EmbeddingHead
+from godelta.delta.inducing import choose_inducing, median_distance
+from godelta.delta.local_kernel import Environments, LocalKernel
+from godelta.delta.metrics import fit_metrics
+from godelta.delta.settings import DeltaSettings
+from godelta.delta.sparse_gp import Diagnostics, Posterior, SparseGP
+from godelta.delta.training import TrainingSet, gather
+from godelta.errors import GodeltaError, InputError
+from godelta.foundation.base import EmbeddingFoundation, Foundation, FoundationIdentity
+
+Embed = Callable[[Sequence[str], Sequence[Atoms]], list[FloatArray]]  # features of structures with ids
+_LENGTH_FACTORS = (1.0, 1.5, 2.0, 3.0, 4.0)  # of the median distance between structures
+
+
+@dataclass(frozen=True)
+class EmbeddingCorrection:
+    """A trained Δ-model on the features of a foundation.
+
+    Parameters
+    ----------
+    settings, species
+        What it was trained with; species are sorted atomic numbers.
+    foundation
+        `origin` of the foundation whose features it knows.
+    training
+        The data.
+    kernel, posterior, diagnostics
+        The Gaussian process. Exact for `global` and `species` as long as there are no more structures than
+        inducing points: each of them is one.
+    size_scale
+        sqrt(n̄), n̄ the mean number of atoms of a training structure; see `aggregation`.
+    """
+
+    settings: DeltaSettings
+    species: tuple[int, ...]
+    foundation: str
+    training: TrainingSet
+    kernel: LocalKernel
+    posterior: Posterior
+    diagnostics: Diagnostics
+    size_scale: float
+
+    @cached_property
+    def _constants(self) -> dict[str, Constants]:
+        return {}
+
+    def constants(self, device: str) -> Constants:
+        """Its arrays on a device, made once."""
+        if device not in self._constants:
+            self._constants[device] = Constants.of(self, device)
+        return self._constants[device]
+
+    @property
+    def hyperparameters(self) -> dict[str, float | int]:
+        """What the fit chose: plain numbers; amplitude in eV per atom, noise relative to its square."""
+        return {
+            "inducing_points": self.kernel.size,
+            "length_scale": self.kernel.length_scale,
+            "amplitude": self.posterior.amplitude,
+            "noise": self.posterior.noise,
+            "mean_scale": self.posterior.mean_scale,
+        }
+
+    @property
+    def metrics(self) -> dict[str, float | int | None]:
+        """Errors of the fit: leave-one-out, within the energy window; None where too few data allow none."""
+        return fit_metrics(self.diagnostics)
+
+    def head(
+        self, structures: Sequence[Atoms], *, kappa: float = 0.0, uncertainty: bool = False
+    ) -> EmbeddingHead:
+        """What a foundation adds to its energies when it evaluates the structures.
+
+        Raises
+        ------
+        InputError
+            A structure holds a species that the model does not know.
+        """
+        for atoms in structures:
+            species_indices(atoms, self.species)
+        return EmbeddingHead(self, kappa, uncertainty)
+
+    def check(self, foundation: Foundation) -> EmbeddingFoundation:
+        """The foundation, if this model was trained on its features.
+
+        Raises
+        ------
+        GodeltaError
+            It has no features, or others.
+        """
+        embedding = with_features(foundation)
+        if origin(foundation.identity) != self.foundation:
+            raise GodeltaError(
+                f"the Δ-model knows the features of {self.foundation}, the foundation is"
+                f" {origin(foundation.identity)}",
+                mend="use the foundation that it was trained with, or train it anew",
+            )
+        return embedding
+
+    def energies(self, foundation: Foundation, structures: Sequence[Atoms]) -> FloatArray:
+        """E_Δ (B,) in eV of structures."""
+        head = self.head(structures)
+        self.check(foundation).evaluate_with(structures, head)
+        return head.results(len(structures))[0]
+
+    def to_bytes(self) -> bytes:
+        """Everything as npz bytes."""
+        from godelta.delta.embedding_storage import embedding_to_bytes
+
+        return embedding_to_bytes(self)
+
+
+def train_embedding(  # noqa: PLR0913 - the data, and a way to save work
+    settings: DeltaSettings,
+    species: Sequence[int],
+    structures: Sequence[Atoms],
+    foundation_energies: ArrayLike,
+    reference_energies: ArrayLike,
+    ids: Sequence[str],
+    *,
+    foundation: Foundation,
+    residual_forces: Sequence[FloatArray] | None = None,
+    embed: Embed | None = None,
+) -> EmbeddingCorrection:
+    """Train a Δ-model on features of the foundation; the data are those of `model.train`.
+
+    Parameters
+    ----------
+    foundation
+        Whose features are used.
+    embed
+        Gives the features of structures with these ids, e.g. stored ones; by default the foundation does.
+        Displaced copies have ids of their own.
+
+    Raises
+    ------
+    GodeltaError
+        If the data cannot be used, or the foundation has no features.
+    """
+    source = with_features(foundation)
+    known = tuple(sorted({int(z) for z in species}))
+    training, ordered, kinds = gather(
+        ids,
+        structures,
+        np.asarray(foundation_energies, dtype=np.float64),
+        np.asarray(reference_energies, dtype=np.float64),
+        residual_forces if settings.force_directions else None,
+        settings.force_directions,
+        [species_indices(atoms, known) for atoms in structures],
+        len(known),
+    )
+    features = embed(training.ids, ordered) if embed is not None else features_of(source, ordered)
+    _check_features(training.ids, features, source.feature_size)
+    size_scale = 1.0
+    if settings.aggregation == "atomic":
+        gp = SparseGP(len(known), settings)
+        environments = [Environments(f, k) for f, k in zip(features, kinds, strict=True)]
+        gp.fit(environments, training.residuals, training.excess, owners=training.owners)
+    else:
+        pooled = np.array([pool(f, k, len(known), settings) for f, k in zip(features, kinds, strict=True)])
+        sizes = training.counts.sum(axis=1).astype(np.float64)
+        size_scale = float(np.sqrt(sizes[training.evaluated].mean()))
+        gp = _fit_structures(settings, pooled, sizes / size_scale, training)
+    return EmbeddingCorrection(
+        settings,
+        known,
+        origin(foundation.identity),
+        training,
+        gp.kernel_,
+        gp.posterior_,
+        gp.diagnostics_,
+        size_scale,
+    )
+
+
+def _fit_structures(
+    settings: DeltaSettings, features: FloatArray, weights: FloatArray, training: TrainingSet
+) -> SparseGP:
+    """The GP on one vector (D,) per structure: exact, as every structure is an inducing point.
+
+    Parameters
+    ----------
+    features, weights
+        (N, D) vectors, and what each counts (N,).
+    """
+    rng = np.random.default_rng(settings.seed)
+    inducing = tuple(choose_inducing([features], settings.inducing_points, settings.inducing_selection, rng))
+    median = median_distance([features[training.evaluated]], rng)
+    if settings.hyperparameters == "fixed":
+        lengths = [settings.length_scale or 2.0 * median]
+    else:
+        lengths = [median * factor for factor in _LENGTH_FACTORS]
+    counts = training.counts.astype(np.float64)
+    counts = counts if settings.species_mean else counts.sum(axis=1, keepdims=True)
+    best: SparseGP | None = None
+    for length in lengths:
+        kernel = LocalKernel(inducing, length)
+        rows = np.array(
+            [
+                weight * kernel.row(kernel.values(Environments(vector[None, :], np.zeros(1, dtype=np.int64))))
+                for weight, vector in zip(weights, features, strict=True)
+            ]
+        )
+        gp = SparseGP(training.counts.shape[1], settings)
+        gp.fit_rows(kernel, rows, counts, training.residuals, training.excess, owners=training.owners)
+        if best is None or gp.diagnostics_.log_evidence > best.diagnostics_.log_evidence:
+            best = gp
+    assert best is not None  # there is always a length
+    return best
+
+
+def features_of(foundation: EmbeddingFoundation, structures: Sequence[Atoms]) -> list[FloatArray]:
+    """Features (n, d) of each structure, by itself: in a batch, its last bits would depend on the others."""
+    return [foundation.features([atoms])[0] for atoms in structures]
+
+
+def origin(identity: FoundationIdentity) -> str:
+    """What features of a foundation depend on, apart from round-off: its name and its weights."""
+    return f"{identity.name} {identity.weights_sha256 or ''}".strip()
+
+
+def with_features(foundation: Foundation) -> EmbeddingFoundation:
+    """The foundation, if it has features of atoms.
+
+    Raises
+    ------
+    InputError
+        It has none.
+    """
+    if isinstance(foundation, EmbeddingFoundation):
+        return foundation
+    raise InputError(
+        "a Δ-model on an embedding needs a foundation that has features of atoms, and this one has none",
+        where=type(foundation).__name__,
+        mend="take another foundation, or `delta.descriptor: soap`",
+    )
+
+
+def species_indices(atoms: Atoms, species: Sequence[int]) -> IntArray:
+    """(n,) index of each atom's species; raises InputError for one that is not among them."""
+    kind_of = np.full(len(chemical_symbols) + 1, -1, dtype=np.int64)
+    kind_of[list(species)] = np.arange(len(species))
+    kinds: IntArray = kind_of[atoms.numbers]
+    if kinds.size and kinds.min() < 0:
+        symbol = chemical_symbols[int(atoms.numbers[int(np.argmin(kinds))])]
+        known = ", ".join(chemical_symbols[z] for z in species)
+        raise InputError(
+            f"the Δ-model covers {known}, but the structure contains {symbol}",
+            mend="train it with every species that occurs",
+        )
+    return kinds
+
+
+def _check_features(ids: Sequence[str], features: Sequence[FloatArray], size: int) -> None:
+    for name, array in zip(ids, features, strict=True):
+        if array.ndim != 2 or array.shape[1] != size or not np.isfinite(array).all():
+            raise GodeltaError(
+                f"features of the shape {array.shape} cannot be learnt from: {size} finite ones per atom are"
+                " needed",
+                where=f"evaluation {name}",
+                mend="leave the structure out",
+            )

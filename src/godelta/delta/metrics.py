@@ -1,0 +1,15 @@
+"""What is told of a fit."""
+
+from godelta.delta.sparse_gp import Diagnostics
+
+
+def fit_metrics(diagnostics: Diagnostics) -> dict[str, float | int | None]:
+    """Errors of a fit as a campaign's documents have them."""
+    return {
+        "n_structures": diagnostics.n_structures,
+        "n_inside_window": diagnostics.n_inside,
+        "log_evidence": diagnostics.log_evidence,
+        "loo_rmse_ev": diagnostics.loo_rmse,
+        "loo_rmse_ev_per_atom": diagnostics.loo_rmse_per_atom,
+        "loo_z_rms": diagnostics.loo_z,
+    }

@@ -1,0 +1,299 @@
+"""The Δ-model on features, without a foundation: exact Gaussian processes, and derivatives in float64."""
+
+import numpy as np
+import pytest
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import Kernel
+
+from godelta.delta.embedding import EmbeddingCorrection, train_embedding
+from godelta.delta.model import Learnt
+from godelta.delta.settings import DeltaSettings
+from godelta.errors import GodeltaError, InputError
+from godelta.foundation.base import FoundationIdentity
+
+torch = pytest.importorskip("torch")
+
+SPECIES = (16, 47)
+SIZE = 5
+ALL = [
+    {"aggregation": "global"},
+    {"aggregation": "global", "pooling": "sum"},
+    {"aggregation": "species"},
+    {"aggregation": "species", "pooling": "sum"},
+    {"aggregation": "atomic"},
+    {"aggregation": "atomic", "species_kernels": False, "species_mean": False},
+]
+NAMES = ["-".join(str(value) for value in one.values()) for one in ALL]
+
+
+def embedding(**changes) -> DeltaSettings:
+    return DeltaSettings.model_validate({"descriptor": "embedding", "force_directions": 0} | changes)
+
+
+class Features:
+    """A foundation that has features and nothing else: smooth functions of distances and species."""
+
+    identity = FoundationIdentity(
+        name="toy", version="1", weights_sha256="0" * 64, dtype="float64", device="cpu", energy_scale="toy"
+    )
+    feature_size = SIZE
+
+    def features(self, structures):
+        widths = np.linspace(1.5, 4.0, SIZE)
+        found = []
+        for atoms in structures:
+            r = atoms.get_all_distances()[:, :, None]
+            weight = atoms.numbers[None, :, None] / 47
+            found.append(np.sum(weight * np.exp(-((r / widths) ** 2)), axis=1))
+        return found
+
+    def site_energies(self, structures):
+        return None
+
+    def evaluate(self, structures):
+        raise NotImplementedError
+
+    def evaluate_with(self, structures, head=None, *, stress=False):
+        raise NotImplementedError
+
+
+def latent(structures, requires_grad=False):
+    from godelta.foundation.torch_graph import Latent
+
+    features = torch.tensor(np.concatenate(Features().features(structures)), requires_grad=requires_grad)
+    numbers = torch.tensor(np.concatenate([a.numbers for a in structures]))
+    owners = torch.repeat_interleave(torch.tensor([len(a) for a in structures]))
+    return Latent(features, numbers, owners, len(structures))
+
+
+def predict(correction, structures):
+    """E_Δ and sigma in eV."""
+    head = correction.head(structures, uncertainty=True)
+    head(latent(structures))
+    return head.results(len(structures))
+
+
+@pytest.fixture
+def data(cluster, toy_energy):
+    def make(n, start=0, formulas=("Ag4S3", "Ag3S4", "Ag2S2")):
+        structures = [cluster(k, formulas[k % len(formulas)]) for k in range(start, start + n)]
+        return structures, np.array([toy_energy(a) for a in structures]), [f"id-{k:03d}" for k in range(n)]
+
+    return make
+
+
+def fit(settings, structures, energies, ids, species=SPECIES) -> EmbeddingCorrection:
+    return train_embedding(
+        settings, species, structures, np.zeros(len(ids)), energies, ids, foundation=Features()
+    )
+
+
+class Structures(Kernel):
+    """The prior covariance of energies between structures, by its definition; X are indices into a list."""
+
+    def __init__(self, structures, correction):
+        self.structures, self.correction = structures, correction
+
+    def covariance(self, a, b):
+        settings, posterior = self.correction.settings, self.correction.posterior
+        length = self.correction.kernel.length_scale
+        (fa, fb) = (Features().features([one])[0] for one in (a, b))
+        if settings.aggregation == "atomic":
+            k = np.exp(-0.5 * np.sum((fa[:, None] - fb[None]) ** 2, axis=-1) / length**2)
+            if settings.species_kernels:
+                k *= a.numbers[:, None] == b.numbers[None, :]
+            total = k.sum()
+        else:
+            difference = self.vector(a, fa) - self.vector(b, fb)
+            total = np.exp(-0.5 * difference @ difference / length**2) * len(a) * len(b)
+            total /= self.correction.size_scale**2
+        return posterior.amplitude**2 * (
+            total + posterior.mean_scale**2 * counts(a, settings) @ counts(b, settings)
+        )
+
+    def vector(self, atoms, features):
+        settings = self.correction.settings
+        reduce = np.mean if settings.pooling == "mean" else np.sum
+        if settings.aggregation == "global":
+            return reduce(features, axis=0)
+        return np.concatenate([reduce(features[atoms.numbers == z], axis=0) for z in SPECIES])
+
+    def __call__(self, X, Y=None, eval_gradient=False):
+        Y = X if Y is None else Y
+        at = self.structures
+        return np.array([[self.covariance(at[int(i)], at[int(j)]) for j in Y[:, 0]] for i in X[:, 0]])
+
+    def diag(self, X):
+        return np.array([self.covariance(self.structures[int(i)], self.structures[int(i)]) for i in X[:, 0]])
+
+    def is_stationary(self):
+        return False
+
+
+def counts(atoms, settings):
+    if settings.species_mean:
+        return np.array([np.sum(atoms.numbers == z) for z in SPECIES], dtype=float)
+    return np.array([float(len(atoms))])
+
+
+@pytest.mark.parametrize("changes", ALL, ids=NAMES)
+@pytest.mark.parametrize("hyperparameters", ["marginal_likelihood", "fixed"])
+def test_it_is_an_exact_gaussian_process(data, changes, hyperparameters):
+    settings = embedding(hyperparameters=hyperparameters, noise=1e-3, **changes)
+    structures, energies, ids = data(12)
+    probes = data(4, start=50)[0]
+    correction = fit(settings, structures, energies, ids)
+    posterior = correction.posterior
+    mean = np.array([counts(a, settings) @ posterior.mean for a in structures + probes])
+    exact = GaussianProcessRegressor(
+        Structures(structures + probes, correction),
+        alpha=posterior.amplitude**2 * posterior.noise * np.array([len(a) for a in structures]),
+        optimizer=None,
+    ).fit(np.arange(12.0)[:, None], energies - mean[:12])
+    expected, deviations = exact.predict(np.arange(12.0, 16.0)[:, None], return_std=True)
+    predicted, sigma = predict(correction, probes)
+    # The jitter of 1e-8 in K_MM is all that differs.
+    np.testing.assert_allclose(predicted, expected + mean[12:], atol=2e-5)
+    np.testing.assert_allclose(sigma, deviations, rtol=1e-4)
+
+
+@pytest.mark.parametrize("changes", ALL, ids=NAMES)
+@pytest.mark.parametrize("kappa", [0.0, 1.7])
+def test_derivatives_by_the_features_are_exact(data, changes, kappa):
+    structures, energies, ids = data(10)
+    correction = fit(embedding(**changes), structures, energies, ids)
+    probe = latent(data(3, start=70)[0], requires_grad=True)
+
+    def value(features):
+        head = correction.head([], kappa=kappa)
+        return head(type(probe)(features, probe.numbers, probe.owners, probe.count))
+
+    assert torch.autograd.gradcheck(value, (probe.features,), eps=1e-5, atol=1e-8, rtol=1e-6)
+
+
+@pytest.mark.parametrize("changes", ALL, ids=NAMES)
+def test_a_batch_is_its_structures_one_by_one(data, changes):
+    structures, energies, ids = data(8)
+    correction = fit(embedding(**changes), structures, energies, ids)
+    probes = data(4, start=30, formulas=("Ag4S3", "Ag", "S2", "Ag3"))[0]
+    together = predict(correction, probes)
+    alone = [predict(correction, [one]) for one in probes]
+    np.testing.assert_allclose(together[0], [energy[0] for energy, _ in alone], rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(together[1], [sigma[0] for _, sigma in alone], rtol=1e-9)
+    assert (together[1] > 0).all()
+
+
+@pytest.mark.parametrize("changes", ALL, ids=NAMES)
+def test_more_structures_than_inducing_points(data, changes):
+    structures, energies, ids = data(40)
+    correction = fit(embedding(inducing_points=12, **changes), structures, energies, ids)
+    assert correction.kernel.size <= 13
+    predicted, _ = predict(correction, structures)
+    assert np.sqrt(np.mean((predicted - energies) ** 2)) < np.std(energies)
+
+
+@pytest.mark.parametrize("changes", ALL[:5], ids=NAMES[:5])
+def test_a_constant_per_atom_of_a_species_shifts_another_stoichiometry_by_exactly_that(data, changes):
+    structures, energies, ids = data(15)
+    probes = data(3, start=80, formulas=("Ag6S2", "Ag1S5"))[0]
+    shift = np.array([3.0, -1.2])
+    before = predict(fit(embedding(**changes), structures, energies, ids), probes)
+    moved = energies + np.array([counts(a, embedding()) for a in structures]) @ shift
+    after = predict(fit(embedding(**changes), structures, moved, ids), probes)
+    expected = [counts(a, embedding()) @ shift for a in probes]
+    np.testing.assert_allclose(after[0] - before[0], expected, atol=1e-6)
+    np.testing.assert_allclose(after[1], before[1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("changes", ALL, ids=NAMES)
+def test_bytes_round_trip(data, changes):
+    structures, energies, ids = data(6)
+    correction = fit(embedding(**changes), structures, energies, ids)
+    again = Learnt.from_bytes(Learnt(correction).to_bytes()).correction
+    assert again.to_bytes() == correction.to_bytes()
+    assert (again.metrics, again.hyperparameters) == (correction.metrics, correction.hyperparameters)
+    for first, second in zip(predict(correction, structures), predict(again, structures), strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+def test_bytes_of_a_newer_version_are_refused(data, monkeypatch):
+    correction = fit(embedding(), *data(3))
+    monkeypatch.setattr("godelta.delta.embedding_storage.SCHEMA_VERSION", 3)
+    blob = Learnt(correction).to_bytes()
+    monkeypatch.undo()
+    with pytest.raises(GodeltaError, match="schema version 3, this godelta reads 2"):
+        Learnt.from_bytes(blob)
+
+
+def test_the_order_of_the_data_does_not_matter(data):
+    structures, energies, ids = data(9)
+    order = np.random.default_rng(1).permutation(9)
+    first = fit(embedding(), structures, energies, ids)
+    shuffled = [structures[k] for k in order], energies[order], [ids[k] for k in order]
+    assert fit(embedding(), *shuffled).to_bytes() == first.to_bytes()
+
+
+def test_forces_are_learnt_along_directions(cluster):
+    """Derivatives of an energy that the features can express, from one structure."""
+    structures = [cluster(k) for k in range(6)]
+
+    def truth(atoms):
+        return float(np.sum(Features().features([atoms])[0][:, 2]))
+
+    def forces(atoms, h=1e-4):
+        gradient = np.zeros((len(atoms), 3))
+        for index in np.ndindex(gradient.shape):
+            for sign in (1, -1):
+                moved = atoms.copy()
+                moved.positions[index] += sign * h
+                gradient[index] -= sign * truth(moved) / (2 * h)
+        return gradient
+
+    energies, ids = [truth(a) for a in structures], list("abcdef")
+    probes = [cluster(k) for k in range(100, 130)]
+    target = np.array([truth(a) for a in probes])
+    errors = []
+    for directions in (0, 1):
+        correction = train_embedding(
+            embedding(force_directions=directions), SPECIES, structures, np.zeros(6), energies, ids,
+            foundation=Features(), residual_forces=[forces(a) for a in structures],
+        )  # fmt: skip
+        assert len(correction.training.ids) == 6 * (1 + directions)
+        assert correction.metrics["n_structures"] == 6
+        errors.append(np.sqrt(np.mean((predict(correction, probes)[0] - target) ** 2)))
+    assert errors[1] < errors[0]
+
+
+def test_a_wild_residual_does_not_wreck_the_amplitude(data):
+    structures, energies, ids = data(12)
+    clean = fit(embedding(), structures, energies, ids)
+    energies[0] += 50.0
+    spoilt = fit(embedding(), structures, energies, ids)
+    assert spoilt.posterior.amplitude == pytest.approx(clean.posterior.amplitude, rel=0.2)
+    assert spoilt.metrics["n_inside_window"] == 11
+    change = predict(spoilt, structures[1:])[0] - predict(clean, structures[1:])[0]
+    assert np.abs(change).max() < 2.0
+
+
+def test_what_cannot_be_used_is_refused(data, cluster):
+    structures, energies, ids = data(3)
+    with pytest.raises(InputError, match="covers S, Ag, but the structure contains Au"):
+        fit(embedding(), [*structures[:2], cluster(0, "Ag3Au")], energies, ids)
+    correction = fit(embedding(), structures, energies, ids)
+    with pytest.raises(InputError, match="contains Cu"):
+        correction.head([cluster(0, "Ag3Cu")])
+    with pytest.raises(GodeltaError, match="evaluation id-001"):
+        train_embedding(
+            embedding(), SPECIES, structures, np.zeros(3), energies, ids, foundation=Features(),
+            embed=lambda _, s: [f * (np.nan if k == 1 else 1.0) for k, f in enumerate(Features().features(s))],
+        )  # fmt: skip
+    with pytest.raises(GodeltaError, match="no evaluated structure"):
+        fit(embedding(), [], np.empty(0), [])
+
+
+def test_a_species_that_no_evaluation_holds_is_uncertain(data, cluster):
+    structures, energies, ids = data(8)
+    for changes in ALL[:5]:
+        correction = fit(embedding(**changes), structures, energies, ids, species=(16, 47, 79))
+        known, new = predict(correction, [cluster(40, "Ag3S2"), cluster(40, "Ag2AuS2")])[1]
+        assert new > known
