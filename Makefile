@@ -6,7 +6,11 @@ SOURCES := pyproject.toml constraints.txt
 MARKERS ?= not slow
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: run test lint types gpaw bench soak clean
+# MACE and SevenNet exclude each other, so SevenNet is tested in an environment of its own.
+SEVENNET       := .venv-sevennet
+SEVENNET_STAMP := $(SEVENNET)/.installed
+
+.PHONY: run test test-sevennet lint types gpaw bench soak clean
 .DEFAULT_GOAL := run
 
 $(STAMP): $(SOURCES)
@@ -16,12 +20,23 @@ $(STAMP): $(SOURCES)
 	$(PYTHON) -m pip install --quiet -c constraints.txt -e ".[laptop,dev]"
 	touch $@
 
+$(SEVENNET_STAMP): $(SOURCES) constraints-sevennet.txt
+	test -x $(SEVENNET)/bin/python || python3 -m venv $(SEVENNET)
+	$(SEVENNET)/bin/python -m pip install --quiet --no-compile -c constraints-sevennet.txt torch
+	$(SEVENNET)/bin/python -m pip install --quiet --no-compile -c constraints-sevennet.txt \
+		-e ".[chgnet,sevennet]" pytest hypothesis
+	touch $@
+
 run: $(STAMP)  ## find the best Ag4S2 cluster, in the workspace demo/
 	$(VENV)/bin/godelta init demo
 	$(VENV)/bin/godelta run demo/ag4s2.yaml --workspace demo
 
 test: $(STAMP)  ## every test but the slow ones; MARKERS="" for all
 	$(PYTHON) -m pytest -m "$(MARKERS)"
+
+test-sevennet: $(SEVENNET_STAMP)  ## foundations, and all that is marked so, in the environment with SevenNet
+	$(SEVENNET)/bin/python -m pytest -m sevennet tests/foundation \
+		$$(grep -rl --include="test_*.py" --exclude-dir=foundation "pytest.mark.sevennet" tests)
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .
