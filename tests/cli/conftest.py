@@ -86,8 +86,14 @@ def write_campaign(tmp_path: Path, cheap: Callable[..., dict[str, Any]]) -> Call
 
 
 @pytest.fixture
-def finished(workspace: Workspace, cheap: Callable[..., dict[str, Any]]) -> str:
-    """The name of a finished campaign in the workspace, made without workers."""
+def finished(finish: Callable[..., str]) -> str:
+    """The name of a finished campaign in the workspace."""
+    return finish()
+
+
+@pytest.fixture
+def finish(workspace: Workspace, cheap: Callable[..., dict[str, Any]]) -> Callable[..., str]:
+    """Make a finished campaign in the workspace, without workers; its name: `finish(foundation=...)`."""
     from godelta.campaign import CampaignConfig
     from godelta.makers.evaluate import run_evaluate
     from godelta.makers.retrain import run_retrain
@@ -98,20 +104,23 @@ def finished(workspace: Workspace, cheap: Callable[..., dict[str, Any]]) -> str:
     from godelta.store.documents import RoundKey
     from godelta.workflows.submit import register
 
-    store = workspace.connect()
-    config = CampaignConfig.model_validate(cheap(name="done"))
-    campaign_id = register(store, config, Path()).campaign_id
-    campaigns.set_state(store, campaign_id, "created", "running")
-    session, model_id = Session(workspace, store), None
-    for k in range(config.budget.rounds):
-        key = RoundKey(campaign_id, 0, k)
-        rounds.plan_round(store, key, model_id)
-        run_search(session, key, 0)
-        run_select(session, key, 0)
-        for slot in range(2):
-            run_evaluate(session, key, 0, slot)
-        model_id = run_retrain(session, key, 0)["model_id"]
-    campaigns.set_state(store, campaign_id, "running", "finished")
-    campaigns.add_time(store, campaign_id, elapsed_s=3.0, worker_s=3.0)
-    store.close()
-    return "done"
+    def make(**changes: Any) -> str:
+        store = workspace.connect()
+        config = CampaignConfig.model_validate(cheap(**{"name": "done"} | changes))
+        campaign_id = register(store, config, Path()).campaign_id
+        campaigns.set_state(store, campaign_id, "created", "running")
+        session, model_id = Session(workspace, store), None
+        for k in range(config.budget.rounds):
+            key = RoundKey(campaign_id, 0, k)
+            rounds.plan_round(store, key, model_id)
+            run_search(session, key, 0)
+            run_select(session, key, 0)
+            for slot in range(2):
+                run_evaluate(session, key, 0, slot)
+            model_id = run_retrain(session, key, 0)["model_id"]
+        campaigns.set_state(store, campaign_id, "running", "finished")
+        campaigns.add_time(store, campaign_id, elapsed_s=3.0, worker_s=3.0)
+        store.close()
+        return config.name
+
+    return make

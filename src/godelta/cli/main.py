@@ -246,6 +246,24 @@ def best(
 
 
 @app.command()
+def explain(
+    structure: Annotated[str, typer.Argument(help="Id of a structure, or its beginning")],
+    top: Annotated[int, typer.Option(min=1, help="How many evaluations to list")] = 10,
+    data: Annotated[
+        Path | None, typer.Option(help="Structures to look for similar environments in, e.g. .extxyz")
+    ] = None,
+    near: Annotated[int, typer.Option(min=1, help="How many environments for each atom")] = 3,
+    image: Annotated[Path | None, typer.Option(help="Draw the atoms' energies into this file")] = None,
+    workspace: WorkspaceOption = None,
+    output: FormatOption = "table",
+) -> None:
+    """Show where a structure's energy comes from: atoms, evaluations, similar environments."""
+    from godelta.cli.explain import ExplainOptions, explain_structure
+
+    explain_structure(structure, workspace, ExplainOptions(top, data, near, image, output))
+
+
+@app.command()
 def query(
     formula: Annotated[str | None, typer.Option(help="Formula of the whole structure, e.g. Ag4S2")] = None,
     elements: Annotated[str | None, typer.Option(help="Elements that must occur, e.g. Ag,S")] = None,

@@ -23,6 +23,7 @@ from godelta.delta import leave_one_out, regression
 from godelta.delta.inducing import choose_inducing, median_distance
 from godelta.delta.local_kernel import BlockValues, Environments, LocalKernel
 from godelta.delta.settings import DeltaSettings
+from godelta.delta.training import TrainingSet
 
 _NOISES = np.geomspace(regression.NOISE_FLOOR, 1.0, 26)
 _LENGTH_FACTORS = (1.0, 1.25, 1.5)  # of the median distance: longer ones make everything look known
@@ -234,10 +235,14 @@ class _Problem:
         return regression.fit_hyperparameters(spectrum, self.residual[inside] / d, noises, amplitude)
 
     def solve(self, chosen: regression.Hyperparameters) -> tuple[regression.Solution, Diagnostics]:
-        extra = (_WINDOW_NOISE * self.outside / chosen.amplitude) ** 2 / chosen.noise
-        d = np.sqrt(self.atoms + extra)
+        d = self.deviations(chosen.amplitude, chosen.noise)
         solution = regression.solve(self.features / d[:, None], self.residual / d, chosen.noise, self.owners)
         return solution, self._diagnose(solution, d, chosen)
+
+    def deviations(self, amplitude: float, noise: float) -> FloatArray:
+        """Noise deviations of the data over s sqrt(lambda), (N,)."""
+        extra = (_WINDOW_NOISE * self.outside / amplitude) ** 2 / noise
+        return np.asarray(np.sqrt(self.atoms + extra), dtype=np.float64)
 
     def _diagnose(
         self, solution: regression.Solution, d: FloatArray, chosen: regression.Hyperparameters
@@ -257,6 +262,16 @@ class _Problem:
             loo_rmse_per_atom=float(np.sqrt(np.mean((errors / self.atoms[inside]) ** 2))),
             loo_z=float(np.sqrt(np.mean(z[inside] ** 2))),
         )
+
+
+def whitened_data(
+    settings: DeltaSettings, kernel: LocalKernel, rows: FloatArray, training: TrainingSet
+) -> _Problem:
+    """The regression that a model was fitted to; rows: its kernel rows (N, M)."""
+    counts = training.counts.astype(np.float64)
+    counts = counts if settings.species_mean else counts.sum(axis=1, keepdims=True)
+    gp = SparseGP(training.counts.shape[1], settings)
+    return gp._problem(kernel, rows, counts, training.residuals, training.excess, training.owners)
 
 
 def _apply_window(

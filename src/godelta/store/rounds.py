@@ -75,6 +75,12 @@ def last_round(store: Store, campaign_id: str, chain: int) -> RoundDocument | No
     return None if raw is None else RoundDocument.from_mongo(raw)
 
 
+def latest_model(store: Store, campaign_id: str, chain: int) -> str | None:
+    """Id of the Δ-model that the chain goes on with, None before its first."""
+    last = last_round(store, campaign_id, chain)
+    return None if last is None else last.next_model_id or last.model_id
+
+
 def change_state(
     store: Store,
     key: RoundKey,

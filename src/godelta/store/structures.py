@@ -1,15 +1,17 @@
 """Candidates: storing them, and the queries over them and their evaluations."""
 
+import re
 from collections.abc import Iterable, Sequence
 
 from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError
 
-from godelta.errors import GodeltaError
+from godelta.errors import GodeltaError, InputError
 from godelta.store.database import Raw, Store
 from godelta.store.documents import RoundKey, StructureDocument
 
 _DUPLICATE_KEY = 11000
+_BEGINNING = re.compile(r"[0-9a-f-]+")
 _ROW = (
     "structure_id", "campaign_id", "formula", "energy", "energy_per_atom", "foundation_energy",
     "model_energy", "uncertainty", "chain", "round", "evaluated_at", "reference_hash",
@@ -60,6 +62,26 @@ def get_structure(store: Store, structure_id: str) -> StructureDocument:
             "there is no such structure", where=structure_id, mend="restore a backup: `godelta db restore`"
         )
     return StructureDocument.from_mongo(raw)
+
+
+def find_structure(store: Store, start: str) -> StructureDocument:
+    """The structure whose id begins so, as tables print it.
+
+    Raises
+    ------
+    InputError
+        There is none, or more than one.
+    """
+    found = []
+    if _BEGINNING.fullmatch(start):
+        found = list(store.structures.find({"structure_id": {"$regex": f"^{start}"}}).limit(2))
+    if not found:
+        raise InputError("no such structure", where=start, mend="`godelta best` and `godelta query` list ids")
+    if len(found) > 1:
+        raise InputError(
+            "several structures' ids begin so", where=start, mend="give more characters of the id"
+        )
+    return StructureDocument.from_mongo(found[0])
 
 
 def get_structures(store: Store, structure_ids: Iterable[str]) -> list[StructureDocument]:
