@@ -1,11 +1,17 @@
 """CHGNet called directly, against the package's own calculator and finite differences."""
 
+import shutil
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import fcc111
 
+from godelta.errors import InputError
 from godelta.foundation import CHGNetSettings, load_foundation
+from godelta.foundation.chgnet import weight_file
+from godelta.foundation.weights import file_sha256, verify_shipped
 
 
 @pytest.fixture(scope="module")
@@ -107,3 +113,54 @@ def test_identity_names_weights_and_scale(foundation):
 
 def test_is_loaded_once(foundation):
     assert load_foundation(CHGNetSettings()) is foundation
+
+
+def test_weights_of_a_file_of_ones_own(foundation, tmp_path):
+    import torch
+
+    path = tmp_path / "mine.pth.tar"
+    mine = {"state_dict": foundation._model.state_dict(), "model_args": foundation._model.model_args}
+    mine["state_dict"]["mlp.layers.7.weight"] = 1.1 * mine["state_dict"]["mlp.layers.7.weight"]
+    torch.save({"model": mine}, path)
+    own = load_foundation(CHGNetSettings(weights=str(path)))
+    assert own.identity.name == own.identity.energy_scale == f"chgnet:{file_sha256(path)[:12]}"
+    assert abs(own.evaluate([cluster(0)]).energies[0] - foundation.evaluate([cluster(0)]).energies[0]) > 0.1
+
+
+def test_a_copy_of_the_published_weights_is_the_published_potential(foundation, tmp_path):
+    path = tmp_path / "copy.pth.tar"
+    shutil.copy(weight_file(CHGNetSettings())[0], path)
+    assert load_foundation(CHGNetSettings(weights=str(path))).identity == foundation.identity
+
+
+def test_damaged_weights_are_refused(foundation, tmp_path, monkeypatch):
+    """The file in the package by its recorded hash; one of the user's because it does not load."""
+    shipped = weight_file(CHGNetSettings())[1]
+    cut = tmp_path / "cut.pth.tar"
+    content = bytearray(shipped.path.read_bytes())
+    content[2_000_000] ^= 1
+    cut.write_bytes(content)
+    with pytest.raises(InputError, match="the weights are damaged: their sha256 is") as refused:
+        verify_shipped(replace(shipped, path=cut), file_sha256(cut))
+    assert "--force-reinstall --no-deps chgnet==" in str(refused.value)
+    cut.write_bytes(content[:2_000_000])
+    with pytest.raises(InputError, match="cannot be loaded, damaged"):
+        load_foundation(CHGNetSettings(weights=str(cut)))
+
+
+def test_an_unknown_species_is_named(foundation):
+    with pytest.raises(InputError, match="does not know Po"):
+        foundation.evaluate([cluster(0), Atoms("PoS", cell=[18.0] * 3)])
+
+
+def test_a_gpu_that_is_not_there_is_told_in_one_line(caplog):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    with caplog.at_level("WARNING"):
+        identity = load_foundation(CHGNetSettings(device="cuda")).identity
+        assert load_foundation(CHGNetSettings(device="auto")).identity == identity
+    assert identity.device == "cpu"
+    assert len(caplog.records) == 1
+    assert "sees no GPU here" in caplog.text

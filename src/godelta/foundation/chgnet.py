@@ -4,12 +4,10 @@ Going around CHGNet's own ASE calculator saves a third to a half of the time: on
 positions alone where no stress is wanted, no magnetic moments, and no dictionary of numpy copies.
 """
 
-import hashlib
 import importlib.metadata
 import io
 from collections.abc import Sequence
 from contextlib import redirect_stdout
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,12 +15,41 @@ from ase import Atoms
 
 from godelta.errors import MissingExtraError
 from godelta.foundation.base import FoundationIdentity
+from godelta.foundation.device import resolve_device
+from godelta.foundation.scales import MP2020, R2SCAN
 from godelta.foundation.settings import CHGNetSettings
+from godelta.foundation.species import MPTRJ, refuse_unknown_species
 from godelta.foundation.torch_graph import Latent, Pass, TorchFoundation
+from godelta.foundation.weights import (
+    Shipped,
+    Source,
+    damaged,
+    find_weights,
+    read_weights,
+    shipped_file,
+    verify_shipped,
+)
 
 if TYPE_CHECKING:
     from chgnet.graph.crystalgraph import CrystalGraph
     from torch import Tensor
+
+
+def weight_file(settings: CHGNetSettings) -> tuple[Path, Shipped]:
+    """The weight file of the settings, and the one that the package ships for them.
+
+    Raises
+    ------
+    InputError
+        There is none.
+    """
+    shipped = shipped_file("chgnet", f"chgnet/pretrained/{settings.model}/*.tar")
+    own = settings.weights is not None
+    return find_weights(_source(settings), settings.weights) if own else shipped.path, shipped
+
+
+def _source(settings: CHGNetSettings) -> Source:
+    return Source(f"chgnet-{settings.model}", f"chgnet-{settings.model}.pth.tar", url=None)
 
 
 class CHGNetFoundation(TorchFoundation):
@@ -34,6 +61,8 @@ class CHGNetFoundation(TorchFoundation):
     ------
     MissingExtraError
         chgnet or torch is not installed.
+    InputError
+        The weights are missing, damaged or not those of a CHGNet.
     """
 
     def __init__(self, settings: CHGNetSettings) -> None:
@@ -43,28 +72,38 @@ class CHGNetFoundation(TorchFoundation):
         except ImportError as error:
             raise MissingExtraError("the CHGNet foundation", "chgnet") from error
         self._torch = torch
-        self.settings = settings
-        with redirect_stdout(io.StringIO()):  # it announces its number of parameters, in spite of verbose
-            model = CHGNet.load(model_name=settings.model, use_device=settings.device, verbose=False)
-        model.eval().requires_grad_(False)
+        self._device = resolve_device(settings.device)
+        path, shipped = weight_file(settings)
+        content, sha256 = read_weights(path)
+        if settings.weights is None:
+            verify_shipped(shipped, sha256)
+        own = settings.weights is not None and sha256 != shipped.sha256
+        try:
+            # Nothing but numbers is read: a file that would run code is refused.
+            state = torch.load(content, map_location="cpu", weights_only=True)["model"]
+            usual = {"mlp_out_bias": False, "version": settings.model}  # as CHGNet.load has it
+            with redirect_stdout(io.StringIO()):  # it announces its number of parameters
+                model = CHGNet.from_dict(state | {"model_args": usual | state["model_args"]})
+        except Exception as error:  # whatever a file that is none may raise
+            raise damaged(_source(settings), path, error) from error
+        model.to(self._device).eval().requires_grad_(False)
         model.graph_converter.set_isolated_atom_response("ignore")
         self._model = model
+        self._known = range(1, 95) if own else MPTRJ  # of a file of the user's: what can be embedded
+        official = MP2020 if settings.model == "0.3.0" else R2SCAN
+        self._identity = FoundationIdentity(
+            name=f"chgnet:{sha256[:12]}" if own else f"chgnet-{settings.model}",
+            version=importlib.metadata.version("chgnet"),
+            weights_sha256=sha256,
+            dtype="float32",
+            device=self._device,
+            energy_scale=f"chgnet:{sha256[:12]}" if own else official,
+        )
 
-    @cached_property
+    @property
     def identity(self) -> FoundationIdentity:
         """Version, weights and energy scale of this CHGNet."""
-        import chgnet
-
-        folder = Path(chgnet.__file__).parent / "pretrained" / self.settings.model
-        weights = b"".join(path.read_bytes() for path in sorted(folder.glob("*.tar")))
-        return FoundationIdentity(
-            name=f"chgnet-{self.settings.model}",
-            version=importlib.metadata.version("chgnet"),
-            weights_sha256=hashlib.sha256(weights).hexdigest(),
-            dtype="float32",
-            device=self.settings.device,
-            energy_scale="mp2020-corrected" if self.settings.model == "0.3.0" else "r2scan",
-        )
+        return self._identity
 
     @property
     def feature_size(self) -> int:
@@ -75,6 +114,7 @@ class CHGNetFoundation(TorchFoundation):
         from chgnet.model.composition_model import AtomRef
         from chgnet.model.model import BatchedGraph
 
+        refuse_unknown_species(self._identity.name, self._known, structures)
         torch, model = self._torch, self._model
         graphs = [self._graph(atoms, stress=stress) for atoms in structures]
         batch = BatchedGraph.from_graphs(
@@ -115,5 +155,5 @@ class CHGNetFoundation(TorchFoundation):
         graph = self._model.graph_converter(structure)
         if not stress:
             graph.lattice = graph.lattice.detach()
-        moved: CrystalGraph = graph.to(self.settings.device)
+        moved: CrystalGraph = graph.to(self._device)
         return moved

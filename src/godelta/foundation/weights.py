@@ -78,14 +78,12 @@ def find_weights(source: Source, chosen: str | None = None) -> Path:
 
 def how_to_get(source: Source) -> str:
     """Where a person gets the weights, and where they put them."""
+    if source.url is None:
+        return "correct the path, or leave `weights` out to take those that come with the package"
     place = weights_folder()
-    put = (
-        f"to {place / source.file}"
-        if place
-        else f"as {source.file} to a folder that ${FOLDER_VARIABLE} names"
-    )
-    got = f"download {source.url}" if source.url else "copy the file"
-    return f"{got} {put}, or give the file as `foundation: {{weights: PATH}}`"
+    here = f"as {source.file} to a folder that ${FOLDER_VARIABLE} names"
+    put = here if place is None else f"to {place / source.file}"
+    return f"download {source.url} {put}, or give the file as `foundation: {{weights: PATH}}`"
 
 
 def _chosen(source: Source, chosen: str, folder: Path | None) -> Path:
@@ -192,7 +190,7 @@ def damaged(source: Source, path: Path, error: Exception) -> InputError:
     return InputError(
         f"the weights of {source.potential} cannot be loaded, damaged or of another potential ({first})",
         where=str(path),
-        mend=f"replace the file: {how_to_get(source)}",
+        mend=f"replace the file: {how_to_get(source)}" if source.url else how_to_get(source),
     )
 
 
