@@ -1,6 +1,6 @@
 """Figures of a campaign: functions of data that return matplotlib figures (units: eV)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from godelta.analysis.calibration import coverage
 from godelta.arrays import BoolArray, FloatArray, IntArray
 
 # Okabe and Ito's palette, told apart with any colour vision; black and yellow left out.
@@ -145,6 +146,37 @@ def predicted_against_reference(
             axes.text(
                 0.98, 0.02, f"{beyond} beyond the axes", transform=axes.transAxes, ha="right", color=GREY
             )
+    return figure
+
+
+def observed_against_expected_coverage(
+    sets: Mapping[str, tuple[FloatArray, FloatArray]], *, title: str = ""
+) -> Figure:
+    """How many errors lie within the central interval of each level, a line for each set of predictions.
+
+    Parameters
+    ----------
+    sets
+        Errors (n,) and predicted deviations (n,), eV, by what to call them.
+    title
+        Drawn above the axes.
+    """
+    levels = np.linspace(0.0, 1.0, 101)
+    with _axes((4.4, 4.2), title) as (figure, axes):
+        axes.set_aspect("equal", adjustable="box")
+        axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=(0, (4, 3)))
+        for index, (name, (errors, deviations)) in enumerate(sets.items()):
+            known = np.isfinite(errors) & np.isfinite(deviations) & (deviations > 0)
+            if known.any():
+                z = errors[known] / deviations[known]
+                label = f"{name} ({len(z)}), z {np.sqrt(np.mean(z**2)):.2f}"
+                colour = PALETTE[index % len(PALETTE)]
+                axes.step(levels, coverage(z, levels), where="post", color=colour, linewidth=1.6, label=label)
+        axes.set(xlabel="Expected share of errors", ylabel="Observed share of errors")
+        axes.set(xlim=(0, 1), ylim=(0, 1.01))
+        axes.text(0.62, 0.56, "too sure", color=GREY, fontsize=8.5)
+        axes.text(0.38, 0.46, "too careful", color=GREY, fontsize=8.5, ha="right")
+        axes.legend(loc="upper left", bbox_to_anchor=(0.0, -0.14))
     return figure
 
 

@@ -245,6 +245,19 @@ def best(
     show_best(campaign, workspace, count=count, export=export, output=output)
 
 
+@app.command("models")
+def models_(
+    campaign: Annotated[str, typer.Argument(help="Name of a campaign")],
+    plot: Annotated[Path | None, typer.Option(help="Draw whether uncertainties are right")] = None,
+    workspace: WorkspaceOption = None,
+    output: FormatOption = "table",
+) -> None:
+    """List a campaign's Δ-models: errors over rounds, and how right their uncertainties are."""
+    from godelta.cli.models import show_models
+
+    show_models(campaign, workspace, plot=plot, output=output)
+
+
 @app.command()
 def explain(
     structure: Annotated[str, typer.Argument(help="Id of a structure, or its beginning")],

@@ -1,0 +1,183 @@
+"""`godelta models`: the Δ-models of a campaign, their errors over rounds, and whether they know them."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from godelta.cli.console import console, print_json, table
+from godelta.cli.workspace import open_existing
+from godelta.errors import InputError
+from godelta.store import campaigns, evaluations, models, rounds
+from godelta.store.database import Store
+from godelta.store.documents import CampaignDocument, ModelDocument, RoundDocument
+
+if TYPE_CHECKING:
+    from godelta.analysis.calibration import Calibration
+    from godelta.arrays import FloatArray
+
+
+@dataclass(frozen=True)
+class _Proposals:
+    """Errors (n,) and deviations (n,) in eV of predictions made before the evaluation, by chain and round."""
+
+    places: list[tuple[int, int]]
+    errors: "FloatArray"
+    deviations: "FloatArray"
+
+    def of(self, chosen: Sequence[bool]) -> "tuple[FloatArray, FloatArray]":
+        mask = np.array(chosen, dtype=np.bool_)
+        return self.errors[mask], self.deviations[mask]
+
+
+def show_models(name: str, folder: Path | None, *, plot: Path | None, output: str) -> None:
+    """Print a campaign's models, and draw their calibration where asked to.
+
+    Raises
+    ------
+    InputError
+        There is no such campaign, or the plot cannot be written.
+    """
+    from godelta.analysis.calibration import calibration
+
+    store = open_existing(folder).connect(start=True)
+    campaign = campaigns.get_campaign(store, name)
+    proposals = _proposals(store, campaign)
+    closed = [one for one in rounds.rounds_of(store, campaign.campaign_id) if one.next_model_id is not None]
+    rows = [_row(store, round_, proposals) for round_ in closed]
+    sets = {"proposed by searches": (proposals.errors, proposals.deviations)}
+    sets |= {"held out": held} if (held := _held_out(store, closed)) is not None else {}
+    summary = {label: calibration(*pair) for label, pair in sets.items()}
+    if output == "json":
+        known = {label: None if one is None else asdict(one) for label, one in summary.items()}
+        print_json({"models": rows, "calibration": known})
+    elif not rows:
+        console.print(f"{name} has no model yet: the first one is trained at the end of the first round.")
+    else:
+        _print(rows, summary)
+    if plot is not None:
+        _plot(sets, plot, campaign.name)
+        if output == "table":
+            console.print(f"plot: {plot}")
+
+
+def _proposals(store: Store, campaign: CampaignDocument) -> _Proposals:
+    history = [
+        row
+        for row in evaluations.history(store, campaign.campaign_id, campaign.reference_hash)
+        if row["status"] == "ok" and row["uncertainty"] is not None
+    ]
+    return _Proposals(
+        [(row["chain"], row["round"]) for row in history],
+        np.array([row["energy"] - row["model_energy"] for row in history], dtype=np.float64),
+        np.array([row["uncertainty"] for row in history], dtype=np.float64),
+    )
+
+
+def _row(store: Store, round_: RoundDocument, proposals: _Proposals) -> dict[str, Any]:
+    """A model: what it learnt from, its leave-one-out error, and what came of the next round's proposals."""
+    from godelta.analysis.calibration import calibration
+
+    document: ModelDocument = models.get_model(store, str(round_.next_model_id))
+    following = round_.chain, round_.k + 1
+    met = calibration(*proposals.of([place == following for place in proposals.places]))
+    return {
+        "chain": round_.chain,
+        "after_round": round_.k,
+        "model_id": document.model_id,
+        "evaluations": len(document.evaluation_ids),
+        "failed": len(document.failed_ids),
+        "metrics": document.metrics,
+        "hyperparameters": document.hyperparameters,
+        "created_at": document.created_at,
+        "next_round": None if met is None else asdict(met),
+    }
+
+
+def _held_out(store: Store, closed: list[RoundDocument]) -> "tuple[FloatArray, FloatArray] | None":
+    """Errors and deviations of the latest model of each chain, evaluations left out one by one."""
+    from godelta.delta.held_out import held_out
+    from godelta.delta.model import Correction, Learnt
+
+    latest = {round_.chain: round_.next_model_id for round_ in closed}
+    parts = []
+    for model_id in sorted(set(filter(None, latest.values()))):
+        correction = Learnt.from_bytes(models.load_model(store, model_id)).correction
+        if isinstance(correction, Correction):
+            found = held_out(correction)
+            parts.append((found.errors[found.inside], found.deviations[found.inside]))
+    if not parts:
+        return None
+    return np.concatenate([errors for errors, _ in parts]), np.concatenate([sigma for _, sigma in parts])
+
+
+def _print(rows: list[dict[str, Any]], summary: "dict[str, Calibration | None]") -> None:
+    shown = table(
+        "chain", "after round", "model", "evaluations", "failed", "LOO error", "LOO z",
+        "next round: n", "MAE", "z",
+    )  # fmt: skip
+    for row in rows:
+        met = row["next_round"]
+        shown.add_row(
+            str(row["chain"]),
+            str(row["after_round"]),
+            row["model_id"][:8],
+            str(row["evaluations"]),
+            str(row["failed"]),
+            _number(row["metrics"].get("loo_rmse_ev")),
+            _number(row["metrics"].get("loo_z_rms"), 2),
+            "-" if met is None else str(met["n"]),
+            _number(None if met is None else met["mae"]),
+            _number(None if met is None else met["z_rms"], 2),
+        )
+    console.print(shown)
+    console.print(
+        "[dim]errors in eV: leave-one-out root mean square, and mean absolute of the next round's proposals;"
+        " z: error over predicted deviation, 1 where uncertainties are right[/]\n"
+    )
+    _print_calibration(summary)
+
+
+def _print_calibration(summary: "dict[str, Calibration | None]") -> None:
+    from godelta.analysis.calibration import LEVELS
+
+    shown = table("state", "n", "MAE", "RMSE", "z", *(f"in {level:.0%}" for level in LEVELS), "rank")
+    shown.columns[0].header = "uncertainties"
+    for label, one in summary.items():
+        if one is None:
+            continue
+        shares = [f"{share:.0%}" for share in one.coverage]
+        shown.add_row(
+            label, str(one.n), _number(one.mae), _number(one.rmse), _number(one.z_rms, 2), *shares,
+            _number(one.spearman, 2),
+        )  # fmt: skip
+    if shown.row_count:
+        console.print(shown)
+        console.print(
+            "[dim]in 68%: share of the errors within the interval that should hold 68 %;"
+            " rank: Spearman's correlation of error and deviation[/]"
+        )
+
+
+def _number(value: float | None, digits: int = 4) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _plot(sets: "dict[str, tuple[FloatArray, FloatArray]]", path: Path, title: str) -> None:
+    from godelta.analysis.plots import observed_against_expected_coverage
+
+    if not any(len(errors) for errors, _ in sets.values()):
+        raise InputError(
+            "there is nothing to plot: no prediction has been evaluated yet",
+            where=str(path),
+            mend="wait for the second round: `godelta status` tells how far the campaign is",
+        )
+    figure = observed_against_expected_coverage(sets, title=title)
+    try:
+        figure.savefig(path, bbox_inches="tight")
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"cannot be written: {error}", where=str(path), mend="choose another file, e.g. one in .png"
+        ) from None
