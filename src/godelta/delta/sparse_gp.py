@@ -13,10 +13,12 @@ constant per atom of a species exactly, whatever s_mu.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, TypeGuard
 
 import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.utils import check_array, check_consistent_length
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from godelta.arrays import FloatArray, IntArray
 from godelta.delta import leave_one_out, regression
@@ -67,31 +69,34 @@ class Diagnostics:
 
 
 class SparseGP(RegressorMixin, BaseEstimator):  # type: ignore[misc]
-    """Gaussian process regression of summed local energies.
+    """Gaussian process regression of summed local energies: a scikit-learn regressor.
 
-    X are `Environments`, one per structure; y energies in eV. Works with scikit-learn's clone, cross
-    validation and metrics (its check_estimator does not apply: X are no rows of a matrix).
+    X are `Environments`, one per structure; y energies in eV. A matrix (N, f) is taken for N structures of
+    one environment each, so that it is an ordinary regressor as well. `estimator.DeltaRegressor` is the same
+    for ASE's Atoms.
 
     Parameters
     ----------
     n_species
         Number of species that `Environments.kinds` counts.
     settings
-        Δ-model settings; the descriptor's part is not used here.
+        Δ-model settings, by default `DeltaSettings()`; the descriptor's part is not used here.
 
     Attributes
     ----------
-    kernel_, rows_, posterior_, diagnostics_, log_evidence_
+    kernel_, rows_, posterior_, diagnostics_
         Set by `fit`: kernel with inducing points, kernel rows (N, M), posterior, errors.
+    n_features_in_
+        Set by `fit` on a matrix: its number of columns.
     """
 
-    def __init__(self, n_species: int, settings: DeltaSettings | None = None) -> None:
+    def __init__(self, n_species: int = 1, settings: DeltaSettings | None = None) -> None:
         self.n_species = n_species
         self.settings = settings
 
     def fit(
         self,
-        X: Sequence[Environments],
+        X: Sequence[Environments] | FloatArray,
         y: FloatArray,
         excess: FloatArray | None = None,
         owners: IntArray | None = None,
@@ -101,13 +106,19 @@ class SparseGP(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         X, y
-            N structures and their energies (N,) in eV.
+            N structures, or rows (N, f), and their energies (N,) in eV.
         excess
             (N,) eV of each structure above the best one; those beyond the energy window count softly.
         owners
             (N,) index of the structure that each one is a displaced copy of, by default its own. Copies give
             no inducing points, and are left out together with their owner.
+
+        Raises
+        ------
+        ValueError
+            From scikit-learn, for a matrix or energies that are not finite, or differ in length.
         """
+        X, y = self._checked_data(X, y)
         settings = self._settings
         rng = np.random.default_rng(settings.seed)
         owners = np.arange(len(X)) if owners is None else owners
@@ -159,9 +170,17 @@ class SparseGP(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def predict(
-        self, X: Sequence[Environments], return_std: bool = False
+        self, X: Sequence[Environments] | FloatArray, return_std: bool = False
     ) -> FloatArray | tuple[FloatArray, FloatArray]:
-        """Energies (N,) in eV and, on request, their standard deviations (N,) in eV."""
+        """Energies (N,) in eV and, on request, their standard deviations (N,) in eV.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before `fit`.
+        """
+        check_is_fitted(self)
+        X = self._checked(X)
         results = [energy_and_deviation(self.kernel_, self.posterior_, x, self.counts([x])[0]) for x in X]
         energies, deviations = (np.array(column) for column in zip(*results, strict=True))
         return (energies, deviations) if return_std else energies
@@ -170,6 +189,21 @@ class SparseGP(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         """(N, c) numbers of atoms that the prior mean multiplies: by species, or all of them."""
         by_species = np.array([np.bincount(x.kinds, minlength=self.n_species) for x in X], dtype=np.float64)
         return by_species if self._settings.species_mean else by_species.sum(axis=1, keepdims=True)
+
+    def _checked_data(
+        self, X: Sequence[Environments] | FloatArray, y: FloatArray
+    ) -> tuple[Sequence[Environments], FloatArray]:
+        if _are_environments(X):
+            energies = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+            check_consistent_length(X, energies)
+            return X, energies
+        rows, energies = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
+        return _one_environment_each(rows), np.asarray(energies, dtype=np.float64)
+
+    def _checked(self, X: Sequence[Environments] | FloatArray) -> Sequence[Environments]:
+        if _are_environments(X):
+            return X
+        return _one_environment_each(validate_data(self, X, reset=False, dtype=np.float64))
 
     @property
     def _settings(self) -> DeltaSettings:
@@ -201,6 +235,15 @@ class SparseGP(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         unseen = _unseen_compositions(counts, mean, reference, mean_scale)
         features = kernel.whiten(np.hstack([rows, mean_scale * counts]))
         return _Problem(features, residual, atoms, outside, mean, mean_scale, owners, unseen)
+
+
+def _are_environments(X: object) -> TypeGuard[Sequence[Environments]]:
+    return isinstance(X, list | tuple) and bool(X) and isinstance(X[0], Environments)
+
+
+def _one_environment_each(rows: FloatArray) -> list[Environments]:
+    kind = np.zeros(1, dtype=np.int64)
+    return [Environments(row[None, :], kind) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
