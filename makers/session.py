@@ -18,6 +18,7 @@ from godelta.makers.potentials import PotentialCache
 from godelta.store import campaigns, models
 from godelta.store.database import Store
 from godelta.store.programs import refuse_programs
+from godelta.store.weights import CampaignWeights
 from godelta.store.workspace import Workspace
 from godelta.systems.packing import unpack_problem
 from godelta.systems.problem import SearchProblem
@@ -34,11 +35,20 @@ class CampaignParts:
     config: CampaignConfig
     problem: SearchProblem
     potentials: PotentialCache
+    weights: CampaignWeights
 
     @property
     def foundation(self) -> Foundation:
-        """The foundation potential, loaded on first use."""
-        return self.potentials.get(self.config.foundation)
+        """The foundation potential, loaded on first use.
+
+        Raises
+        ------
+        InputError
+            Its weights are not those that the campaign was begun with.
+        """
+        found = self.potentials.get(self.config.foundation)
+        self.weights.agree(found.identity.weights_sha256)
+        return found
 
     @cached_property
     def species(self) -> tuple[int, ...]:
@@ -80,7 +90,8 @@ class Session:
             refuse_programs(config, self.workspace)
         if known is None:
             problem = unpack_problem(campaigns.load_problem(self.store, campaign_id))
-            known = self._parts[campaign_id] = CampaignParts(config, problem, self.potentials)
+            weights = CampaignWeights(self.store, campaign_id)
+            known = self._parts[campaign_id] = CampaignParts(config, problem, self.potentials, weights)
         elif known.config != config:
             known = self._parts[campaign_id] = replace(known, config=config)
         return known

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from fireworks import LaunchPad
 
 RECORDED_PACKAGES = (
-    "godelta", "ase", "chgnet", "dscribe", "fireworks", "gpaw", "jobflow", "numba", "numpy", "scipy",
-    "tblite", "torch",
+    "godelta", "ase", "chgnet", "dscribe", "fireworks", "gpaw", "jobflow", "mace-torch", "numba", "numpy",
+    "orb-models", "scipy", "sevenn", "tblite", "torch",
 )  # fmt: skip
 
 
@@ -48,10 +48,10 @@ def register(store: Store, config: CampaignConfig, base: Path) -> CampaignDocume
     ------
     InputError
         The system cannot be built, the foundation or the reference cannot compute it, or the name
-        belongs to a campaign with another configuration.
+        belongs to a campaign with another configuration or other weights.
     """
     problem = build_problem(config.system, base)
-    check_foundation(config.foundation)
+    weights = check_foundation(config.foundation)
     check_engine(config.reference, problem)
     packed = pack_problem(problem)
     # A template file may change while its name in the configuration stays.
@@ -65,6 +65,7 @@ def register(store: Store, config: CampaignConfig, base: Path) -> CampaignDocume
         problem=packed,
         reference_hash=reference_hash(config.reference),
         versions=package_versions(),
+        weights_sha256=weights,
     )
 
 

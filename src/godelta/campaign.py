@@ -58,6 +58,8 @@ class CampaignConfig(Settings):
         """The settings that decide the results; changing one makes another campaign."""
         values = self.model_dump(mode="json", include=set(IDENTITY_KEYS))
         values["reference"].pop("limits")
+        # A weight file is known by its hash, which a campaign records: it may be moved.
+        values["foundation"].pop("weights", None)
         return values
 
     def identity_hash(self) -> str:

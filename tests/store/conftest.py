@@ -24,7 +24,14 @@ def make_campaign(store: Store) -> MakeCampaign:
     """Create a campaign: `make_campaign("a", seed=1)`; keywords are part of its identity."""
     from godelta.store.campaigns import create_campaign
 
-    def make(name: str = "first", *, budget: int = 10, reference_hash: str = "r" * 64, **identity: object):
+    def make(
+        name: str = "first",
+        *,
+        budget: int = 10,
+        reference_hash: str = "r" * 64,
+        weights_sha256: str | None = None,
+        **identity: object,
+    ):
         identity = {"system": {"formula": "Ag2S"}, "reference": {"engine": "emt"}, **identity}
         return create_campaign(
             store,
@@ -35,6 +42,7 @@ def make_campaign(store: Store) -> MakeCampaign:
             reference_hash=reference_hash,
             problem=b"problem",
             versions={"godelta": "0.1.0"},
+            weights_sha256=weights_sha256,
         )
 
     return make

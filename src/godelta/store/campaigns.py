@@ -13,6 +13,7 @@ from godelta.errors import InputError
 from godelta.store.blobs import DamagedError, delete_blob, read_blob, save_blob
 from godelta.store.database import Raw, Store
 from godelta.store.documents import CampaignDocument, CampaignState
+from godelta.store.weights import other_weights, recorded, same_weights
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ def create_campaign(  # noqa: PLR0913 - the parts of one document
     reference_hash: str,
     problem: bytes,
     versions: Mapping[str, str],
+    weights_sha256: str | None = None,
 ) -> CampaignDocument:
     """Create a campaign, or find the one of this name again and give it the new adjustable settings.
 
@@ -45,11 +47,14 @@ def create_campaign(  # noqa: PLR0913 - the parts of one document
         The packed search problem.
     versions
         Versions of the packages at the start.
+    weights_sha256
+        Hash of the foundation's weights; None for one without.
 
     Raises
     ------
     InputError
-        Where the name belongs to a campaign with another identity, or to one that was cancelled.
+        Where the name belongs to a campaign with another identity or other weights, or to one that was
+        cancelled.
     """
     if not store.campaigns.count_documents({"name": name}, limit=1):
         now = store.now()
@@ -61,6 +66,7 @@ def create_campaign(  # noqa: PLR0913 - the parts of one document
             identity_hash=identity_hash,
             reference_hash=reference_hash,
             versions=dict(versions),
+            weights_sha256=weights_sha256,
             problem=save_blob(store, f"problem/{name}", problem, kind="problem"),
             created_at=now,
             updated_at=now,
@@ -73,8 +79,8 @@ def create_campaign(  # noqa: PLR0913 - the parts of one document
             delete_blob(store, document.problem)
     same = {"name": name, "identity_hash": identity_hash, "reference_hash": reference_hash}
     raw = store.campaigns.find_one_and_update(
-        same | {"state": {"$ne": "cancelled"}},
-        {"$set": {"config": dict(config)}, "$currentDate": {"updated_at": True}},
+        same | same_weights(weights_sha256) | {"state": {"$ne": "cancelled"}},
+        {"$set": {"config": dict(config)} | recorded(weights_sha256), "$currentDate": {"updated_at": True}},
         return_document=ReturnDocument.AFTER,
     )
     if raw is not None:
@@ -88,6 +94,8 @@ def create_campaign(  # noqa: PLR0913 - the parts of one document
             where=name,
             mend=f"`godelta resume --reopen {name}` takes it up again; or give the new campaign another name",
         )
+    if found.identity_hash == identity_hash and (error := other_weights(found, weights_sha256)):
+        raise error
     raise _identity_error(found, identity, reference_hash)
 
 
