@@ -49,3 +49,25 @@ def test_nothing_yet(store, workspace, ask, finish):
     answer = ask("models", "done", "--plot", "nothing.png")
     assert (answer.code, "nothing to plot" in answer.err) == (2, True)
     assert ask("models", "unknown").code == 2
+
+
+def test_exported_as_a_calculator(finished, ask, tmp_path, store, workspace):
+    from godelta.delta.export import load_calculator
+    from godelta.store import structures
+
+    first, second = ask("models", "done", "--format", "json").json()["models"]
+    answer = ask("models", "done", "--export", tmp_path / "latest")
+    assert (answer.code, f"model {second['model_id'][:8]} exported" in answer.out) == (0, True), answer.err
+    row = ask("best", "done", "--format", "json").json()[0]
+    atoms = structures.get_structure(workspace.connect(), row["structure_id"]).atoms()
+    atoms.calc = load_calculator(tmp_path / "latest")
+    assert atoms.get_potential_energy() == pytest.approx(row["energy"], abs=0.05)
+    answer = ask("models", "done", "--export", tmp_path / "first", "--model", first["model_id"][:6])
+    assert f"model {first['model_id'][:8]} exported" in answer.out
+    for words, said in (
+        (("--model", "0"), "--model chooses"),
+        (("--export", tmp_path / "none", "--model", "nonsense"), "no such model"),
+        (("--export", tmp_path / "first"), "not empty"),
+    ):
+        answer = ask("models", "done", *words)
+        assert (answer.code, said in answer.err) == (2, True), answer.err

@@ -174,8 +174,8 @@ def observed_against_expected_coverage(
                 axes.step(levels, coverage(z, levels), where="post", color=colour, linewidth=1.6, label=label)
         axes.set(xlabel="Expected share of errors", ylabel="Observed share of errors")
         axes.set(xlim=(0, 1), ylim=(0, 1.01))
-        axes.text(0.62, 0.56, "too sure", color=GREY, fontsize=8.5)
-        axes.text(0.38, 0.46, "too careful", color=GREY, fontsize=8.5, ha="right")
+        axes.text(0.97, 0.06, "too sure", color=GREY, fontsize=8.5, ha="right")
+        axes.text(0.03, 0.92, "too careful", color=GREY, fontsize=8.5)
         axes.legend(loc="upper left", bbox_to_anchor=(0.0, -0.14))
     return figure
 

@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from godelta.cli.foundations import foundations
+
 app = typer.Typer(
     name="godelta",
     help="Find the lowest-energy structure of a cluster or a surface, with active Δ-learning.",
@@ -249,13 +251,19 @@ def best(
 def models_(
     campaign: Annotated[str, typer.Argument(help="Name of a campaign")],
     plot: Annotated[Path | None, typer.Option(help="Draw whether uncertainties are right")] = None,
+    export: Annotated[
+        Path | None, typer.Option(help="Write foundation + Δ as an ASE calculator, a folder of its own")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Beginning of the id of the model to export [default: the latest]")
+    ] = None,
     workspace: WorkspaceOption = None,
     output: FormatOption = "table",
 ) -> None:
     """List a campaign's Δ-models: errors over rounds, and how right their uncertainties are."""
-    from godelta.cli.models import show_models
+    from godelta.cli.models import ModelsOptions, show_models
 
-    show_models(campaign, workspace, plot=plot, output=output)
+    show_models(campaign, workspace, ModelsOptions(plot, export, model, output))
 
 
 @app.command()
@@ -383,6 +391,9 @@ def show_logs(
     from godelta.cli.logs import print_logs
 
     raise typer.Exit(print_logs(campaign, workspace, follow=follow, level=level, lines=lines))
+
+
+app.command()(foundations)
 
 
 @app.command()

@@ -32,18 +32,43 @@ class _Proposals:
         return self.errors[mask], self.deviations[mask]
 
 
-def show_models(name: str, folder: Path | None, *, plot: Path | None, output: str) -> None:
-    """Print a campaign's models, and draw their calibration where asked to.
+@dataclass(frozen=True)
+class ModelsOptions:
+    """What the command line said.
+
+    Parameters
+    ----------
+    plot
+        Picture to write.
+    export
+        Folder to make of a model.
+    model
+        Beginning of that model's id; none: the latest one of the first chain.
+    output
+        table or json.
+    """
+
+    plot: Path | None = None
+    export: Path | None = None
+    model: str | None = None
+    output: str = "table"
+
+
+def show_models(name: str, folder: Path | None, options: ModelsOptions) -> None:
+    """Print a campaign's models; draw their calibration and export one where asked to.
 
     Raises
     ------
     InputError
-        There is no such campaign, or the plot cannot be written.
+        There is no such campaign or model, or a file cannot be written.
     """
     from godelta.analysis.calibration import calibration
 
+    plot, output = options.plot, options.output
     store = open_existing(folder).connect(start=True)
     campaign = campaigns.get_campaign(store, name)
+    if options.model is not None and options.export is None:
+        raise InputError("--model chooses what to export", mend="give --export FOLDER, or leave --model out")
     proposals = _proposals(store, campaign)
     closed = [one for one in rounds.rounds_of(store, campaign.campaign_id) if one.next_model_id is not None]
     rows = [_row(store, round_, proposals) for round_ in closed]
@@ -61,6 +86,43 @@ def show_models(name: str, folder: Path | None, *, plot: Path | None, output: st
         _plot(sets, plot, campaign.name)
         if output == "table":
             console.print(f"plot: {plot}")
+    if options.export is not None:
+        _export(store, campaign, rows, options)
+
+
+def _export(
+    store: Store, campaign: CampaignDocument, rows: list[dict[str, Any]], options: ModelsOptions
+) -> None:
+    from godelta.campaign import CampaignConfig
+    from godelta.delta.export import export_model
+    from godelta.delta.model import Learnt
+
+    assert options.export is not None
+    chosen = _chosen(rows, options.model)
+    learnt = Learnt.from_bytes(models.load_model(store, chosen))
+    config = CampaignConfig.model_validate(campaign.config)
+    export_model(options.export, learnt, config.foundation, campaign=campaign.name)
+    if options.output == "table":
+        console.print(f"model {chosen[:8]} exported to {options.export}")
+
+
+def _chosen(rows: list[dict[str, Any]], start: str | None) -> str:
+    """The id of the model that begins so; by default the latest one of the first chain.
+
+    Raises
+    ------
+    InputError
+        There is none, or more than one.
+    """
+    if not rows:
+        raise InputError("there is no model yet", mend="wait for the first round's end: `godelta status`")
+    if start is None:
+        return str([row for row in rows if row["chain"] == rows[0]["chain"]][-1]["model_id"])
+    found = {str(row["model_id"]) for row in rows if row["model_id"].startswith(start)}
+    if len(found) != 1:
+        what = "several models' ids begin so" if found else "no such model"
+        raise InputError(what, where=start, mend="`godelta models CAMPAIGN` lists them")
+    return found.pop()
 
 
 def _proposals(store: Store, campaign: CampaignDocument) -> _Proposals:
