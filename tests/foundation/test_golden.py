@@ -5,9 +5,8 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 
-from godelta.errors import InputError
 from godelta.foundation import CHGNetSettings, SevenNetSettings, load_foundation
-from godelta.foundation.scales import MP2020, R2SCAN, UNCORRECTED, refuse_mixed_scales
+from godelta.foundation.scales import MP2020, R2SCAN, UNCORRECTED
 
 
 def cuprite() -> Atoms:
@@ -75,11 +74,3 @@ def test_scales_differ_by_the_corrections_for_anions(energies):
     assert differences["Cu"] == pytest.approx(0.0, abs=0.02)
     assert differences["Cu2O"] == pytest.approx(0.687 / 3, abs=0.02)
     assert differences["Ag2S"] == pytest.approx(0.503 / 3, abs=0.02)
-
-
-def test_scales_are_not_mixed():
-    refuse_mixed_scales({})
-    refuse_mixed_scales({"sevennet-0": UNCORRECTED, "mu(O)": UNCORRECTED})
-    with pytest.raises(InputError, match=f"sevennet-0: {UNCORRECTED}, chgnet-0.3.0: {MP2020}") as caught:
-        refuse_mixed_scales({"sevennet-0": UNCORRECTED, "chgnet-0.3.0": MP2020})
-    assert "one energy scale" in caught.value.mend

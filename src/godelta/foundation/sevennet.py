@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase import Atoms
-from ase.data import chemical_symbols
 
 from godelta.errors import InputError
 from godelta.foundation.base import FoundationIdentity
@@ -17,6 +16,7 @@ from godelta.foundation.device import resolve_device
 from godelta.foundation.environments import check_environment
 from godelta.foundation.scales import UNCORRECTED
 from godelta.foundation.settings import SevenNetSettings
+from godelta.foundation.species import refuse_unknown_species
 from godelta.foundation.torch_graph import Latent, Pass, TorchFoundation
 from godelta.foundation.weights import (
     Source,
@@ -92,7 +92,7 @@ class SevenNetFoundation(TorchFoundation):
         from sevenn import _keys as KEY  # noqa: N812
 
         torch, device = self._torch, self.device
-        self._refuse_unknown_species(structures)
+        refuse_unknown_species(self.identity.name, self._model.type_map, structures)
         counts = torch.tensor([len(atoms) for atoms in structures], device=device)
         owners = torch.repeat_interleave(torch.arange(len(structures), device=device), counts)
         numbers = torch.as_tensor(
@@ -101,7 +101,7 @@ class SevenNetFoundation(TorchFoundation):
         positions = self._float64(np.concatenate([atoms.positions for atoms in structures]))
         cells = self._float64(np.stack([atoms.cell.array for atoms in structures]))
         positions.requires_grad_(True)
-        strains = self._float64(np.zeros_like(cells.cpu().numpy())).requires_grad_(True) if stress else None
+        strains = torch.zeros_like(cells, requires_grad=True) if stress else None
         pairs, vectors = self._edges(structures, positions, cells, owners, strains)
         volumes = torch.linalg.det(cells).abs()
         data: dict[str, Tensor] = {
@@ -166,15 +166,6 @@ class SevenNetFoundation(TorchFoundation):
 
     def _float64(self, values: Any) -> "Tensor":
         return self._torch.as_tensor(values, dtype=self._torch.float64, device=self.device)
-
-    def _refuse_unknown_species(self, structures: Sequence[Atoms]) -> None:
-        present = {int(z) for atoms in structures for z in np.unique(atoms.numbers)}
-        if unknown := sorted(present - set(self._model.type_map)):
-            raise InputError(
-                f"does not know {', '.join(chemical_symbols[z] for z in unknown)}",
-                where=f"foundation {self.identity.name}",
-                mend="take a foundation that was trained on it",
-            )
 
     def _convert_onehot(self, module: Any, _: Any, data: "dict[str, Tensor]") -> "dict[str, Tensor]":
         for key in (module.key_output, module.key_additional_output):
