@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from godelta.campaign import CampaignConfig
+from godelta.errors import InputError
+from godelta.foundation import check_foundation
 from godelta.store import campaigns, evaluations, retries, rounds, structures
 from godelta.store.budget import evaluations_left
 from godelta.store.database import Store, Superseded
 from godelta.store.documents import CampaignDocument, RoundDocument
 from godelta.store.retries import NOT_OF_THE_STRUCTURE, Failed
+from godelta.store.weights import CampaignWeights
 from godelta.workflows.batch import BatchWatch
 from godelta.workflows.outcome import first_line, is_infrastructure
 from godelta.workflows.planner import advance
@@ -105,11 +108,17 @@ def mend(
     -------
     list of str
         Marks of the workflows that were added to the LaunchPad.
+
+    Raises
+    ------
+    InputError
+        The foundation's weights are here, and are not those that the campaign was begun with.
     """
     campaign = campaigns.get_campaign(store, campaign_id)
     if not _is_eligible(campaign, options):
         return []
     config = CampaignConfig.model_validate(campaign.config)
+    _confirm_weights(store, campaign_id, config)
     selected = structures.selected_ids(store, campaign_id, unfinished=True)
     leases = retries.abandoned_leases(store, selected, campaign.reference_hash, batch)
     retries.end_leases(store, campaign.reference_hash, leases)
@@ -127,6 +136,15 @@ def mend(
     # Last, so that nobody plans a failed campaign by what it was.
     campaigns.set_state(store, campaign_id, "failed", "running")
     return advance(store, launchpad, campaign_id, batch)
+
+
+def _confirm_weights(store: Store, campaign_id: str, config: CampaignConfig) -> None:
+    """Compare the foundation's weights with those of the campaign's start, where they are on this machine."""
+    try:
+        sha256 = check_foundation(config.foundation)
+    except InputError:  # workers have them in an environment of their own, and look there
+        return
+    CampaignWeights(store, campaign_id).agree(sha256)
 
 
 def to_retry(

@@ -102,7 +102,9 @@ def _foundation(config: CampaignConfig) -> str:
     from godelta.foundation import load_foundation
 
     identity = load_foundation(config.foundation).identity
-    return f"{identity.name} ({identity.version}), energies {identity.energy_scale}"
+    weights = "none" if identity.weights_sha256 is None else identity.weights_sha256[:12]
+    told = f"{identity.name} ({identity.version}) on {identity.device}"
+    return f"{told}, energies {identity.energy_scale}, weights {weights}"
 
 
 def _reference(config: CampaignConfig, base: Path) -> str:
