@@ -11,8 +11,6 @@ from godelta.delta.settings import DeltaSettings
 from godelta.errors import GodeltaError, InputError
 from godelta.foundation.base import FoundationIdentity
 
-torch = pytest.importorskip("torch")
-
 SPECIES = (16, 47)
 SIZE = 5
 ALL = [
@@ -24,6 +22,11 @@ ALL = [
     {"aggregation": "atomic", "species_kernels": False, "species_mean": False},
 ]
 NAMES = ["-".join(str(value) for value in one.values()) for one in ALL]
+
+
+@pytest.fixture(autouse=True)
+def _torch(require):
+    require("chgnet")  # it brings PyTorch
 
 
 def embedding(**changes) -> DeltaSettings:
@@ -58,6 +61,8 @@ class Features:
 
 
 def latent(structures, requires_grad=False):
+    import torch
+
     from godelta.foundation.torch_graph import Latent
 
     features = torch.tensor(np.concatenate(Features().features(structures)), requires_grad=requires_grad)
@@ -104,7 +109,7 @@ class Structures(Kernel):
                 k *= a.numbers[:, None] == b.numbers[None, :]
             total = k.sum()
         else:
-            difference = self.vector(a, fa) - self.vector(b, fb)
+            difference = (self.vector(a, fa) - self.vector(b, fb)) / self.correction.feature_scale
             total = np.exp(-0.5 * difference @ difference / length**2) * len(a) * len(b)
             total /= self.correction.size_scale**2
         return posterior.amplitude**2 * (
@@ -160,6 +165,8 @@ def test_it_is_an_exact_gaussian_process(data, changes, hyperparameters):
 @pytest.mark.parametrize("changes", ALL, ids=NAMES)
 @pytest.mark.parametrize("kappa", [0.0, 1.7])
 def test_derivatives_by_the_features_are_exact(data, changes, kappa):
+    import torch
+
     structures, energies, ids = data(10)
     correction = fit(embedding(**changes), structures, energies, ids)
     probe = latent(data(3, start=70)[0], requires_grad=True)
@@ -282,10 +289,12 @@ def test_what_cannot_be_used_is_refused(data, cluster):
     correction = fit(embedding(), structures, energies, ids)
     with pytest.raises(InputError, match="contains Cu"):
         correction.head([cluster(0, "Ag3Cu")])
+    features = Features().features(structures)
+    features[1][2, 0] = np.nan
     with pytest.raises(GodeltaError, match="evaluation id-001"):
         train_embedding(
             embedding(), SPECIES, structures, np.zeros(3), energies, ids, foundation=Features(),
-            embed=lambda _, s: [f * (np.nan if k == 1 else 1.0) for k, f in enumerate(Features().features(s))],
+            embed=lambda _ids, _structures: features,
         )  # fmt: skip
     with pytest.raises(GodeltaError, match="no evaluated structure"):
         fit(embedding(), [], np.empty(0), [])

@@ -82,3 +82,9 @@ def test_an_embedding_has_an_identity_of_its_own():
     assert len({one.digest() for one in settings}) == len(settings)
     for one in settings:
         assert DeltaSettings.model_validate(one.model_dump(mode="json")) == one
+
+
+def test_an_embedding_learns_energies_only_unless_asked():
+    assert DeltaSettings(descriptor="embedding").force_directions == 0
+    assert DeltaSettings(descriptor="embedding", force_directions=2).force_directions == 2
+    assert DeltaSettings().force_directions == 1

@@ -1,12 +1,12 @@
 """From features of atoms to what the kernel of an embedding compares.
 
-`atomic` compares atoms, as with SOAP. `global` and `species` compare structures by one vector each, and take
-a structure for a single environment that counts as often as sqrt(n)-like sums of n atoms do on average:
+`atomic` compares atoms, as with SOAP. `global` and `species` compare structures by one vector φ each, every
+feature in units of its spread over the training structures:
 
     k(A, B) = s² n_A n_B / n̄ exp(-|φ_A - φ_B|² / 2 l²),  n̄ the mean number of atoms in training
 
-so that the energy of a supercell is the multiple of its cell's (with pooling `mean`), and the amplitude s has
-the meaning, and the prior, that it has for local environments.
+With n_A n_B the energy of a supercell is the multiple of its cell's (pooling `mean`). With 1/n̄ the amplitude s
+has the meaning, and the prior, that it has for local environments: n independent atoms vary by s sqrt(n).
 """
 
 from typing import TYPE_CHECKING

@@ -22,7 +22,8 @@ from godelta.errors import GodeltaError, InputError
 from godelta.foundation.base import EmbeddingFoundation, Foundation, FoundationIdentity
 
 Embed = Callable[[Sequence[str], Sequence[Atoms]], list[FloatArray]]  # features of structures with ids
-_LENGTH_FACTORS = (1.0, 1.5, 2.0, 3.0, 4.0)  # of the median distance between structures
+_LENGTH_FACTORS = (0.5, 0.7, 1.0)  # of the median distance; longer ones make everything look known
+_SPREAD_FLOOR = 1e-2  # of the widest feature's spread
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class EmbeddingCorrection:
     kernel, posterior, diagnostics
         The Gaussian process. Exact for `global` and `species` as long as there are no more structures than
         inducing points: each of them is one.
+    feature_scale
+        (D,) what a structure's vector is divided by; ones for `atomic`.
     size_scale
         sqrt(n̄), n̄ the mean number of atoms of a training structure; see `aggregation`.
     """
@@ -51,6 +54,7 @@ class EmbeddingCorrection:
     kernel: LocalKernel
     posterior: Posterior
     diagnostics: Diagnostics
+    feature_scale: FloatArray
     size_scale: float
 
     @cached_property
@@ -164,16 +168,17 @@ def train_embedding(  # noqa: PLR0913 - the data, and a way to save work
     )
     features = embed(training.ids, ordered) if embed is not None else features_of(source, ordered)
     _check_features(training.ids, features, source.feature_size)
-    size_scale = 1.0
+    feature_scale, size_scale = np.ones(source.feature_size), 1.0
     if settings.aggregation == "atomic":
         gp = SparseGP(len(known), settings)
         environments = [Environments(f, k) for f, k in zip(features, kinds, strict=True)]
         gp.fit(environments, training.residuals, training.excess, owners=training.owners)
     else:
         pooled = np.array([pool(f, k, len(known), settings) for f, k in zip(features, kinds, strict=True)])
+        feature_scale = _spreads(pooled[training.evaluated])
         sizes = training.counts.sum(axis=1).astype(np.float64)
         size_scale = float(np.sqrt(sizes[training.evaluated].mean()))
-        gp = _fit_structures(settings, pooled, sizes / size_scale, training)
+        gp = _fit_structures(settings, pooled / feature_scale, sizes / size_scale, training)
     return EmbeddingCorrection(
         settings,
         known,
@@ -182,6 +187,7 @@ def train_embedding(  # noqa: PLR0913 - the data, and a way to save work
         gp.kernel_,
         gp.posterior_,
         gp.diagnostics_,
+        feature_scale,
         size_scale,
     )
 
@@ -220,6 +226,15 @@ def _fit_structures(
             best = gp
     assert best is not None  # there is always a length
     return best
+
+
+def _spreads(features: FloatArray) -> FloatArray:
+    """Standard deviations of features (N, D) over structures, with a floor: round-off is no feature."""
+    deviations = features.std(axis=0)
+    widest = float(deviations.max())
+    if widest == 0.0:
+        return np.ones(features.shape[1])
+    return np.maximum(deviations, _SPREAD_FLOOR * widest)
 
 
 def features_of(foundation: EmbeddingFoundation, structures: Sequence[Atoms]) -> list[FloatArray]:

@@ -26,7 +26,7 @@ class Constants:
 
     kind_of: (119,) index of a species by atomic number. blocks: centre (f,) and inducing points (m, f) of
     each, the points centred and in units of the length scale. weights: (M,). per_atom: (c,) eV. projection:
-    (rank, M + c). unseen: (k, c).
+    (rank, M + c). unseen: (k, c). feature_scale: (D,).
     """
 
     kind_of: "Tensor"
@@ -35,6 +35,7 @@ class Constants:
     per_atom: "Tensor"
     projection: "Tensor"
     unseen: "Tensor"
+    feature_scale: "Tensor"
 
     @classmethod
     def of(cls, correction: "EmbeddingCorrection", device: str) -> "Constants":
@@ -60,6 +61,7 @@ class Constants:
             per_atom=tensor(posterior.mean + posterior.mean_scale * extra),
             projection=tensor(posterior.projection),
             unseen=tensor(np.zeros((0, c)) if posterior.unseen is None else posterior.unseen),
+            feature_scale=tensor(correction.feature_scale),
         )
 
 
@@ -102,7 +104,7 @@ class EmbeddingHead:
         n_species = len(self.correction.species)
         counts = torch.bincount(latent.owners * n_species + kinds, minlength=latent.count * n_species)
         counts = counts.reshape(latent.count, n_species).double()
-        items = self._items(latent, kinds, counts)
+        items = self._items(latent, kinds, counts, constants)
         scaled_by_length = self._blocks(items, constants)
         rows = self._rows(items, scaled_by_length, constants, latent.count)
         if len(constants.per_atom) == 1:
@@ -136,7 +138,7 @@ class EmbeddingHead:
             return energies, np.full(n_structures, np.nan)
         return energies, np.concatenate(self._deviations)
 
-    def _items(self, latent: "Latent", kinds: "Tensor", counts: "Tensor") -> _Items:
+    def _items(self, latent: "Latent", kinds: "Tensor", counts: "Tensor", constants: Constants) -> _Items:
         import torch
 
         settings, features = self.correction.settings, latent.features.double()
@@ -145,7 +147,7 @@ class EmbeddingHead:
             return _Items(features, blocks, features.new_ones(len(features)), latent.owners)
         owners = torch.arange(latent.count, device=features.device)
         return _Items(
-            pool_batch(features, kinds, latent.owners, counts, settings),
+            pool_batch(features, kinds, latent.owners, counts, settings) / constants.feature_scale,
             torch.zeros_like(owners),
             counts.sum(1) / self.correction.size_scale,
             owners,

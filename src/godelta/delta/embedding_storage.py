@@ -44,6 +44,7 @@ def embedding_to_bytes(correction: EmbeddingCorrection) -> bytes:
         "mean": posterior.mean,
         "weights": posterior.weights,
         "projection": posterior.projection,
+        "feature_scale": correction.feature_scale,
     }
     if posterior.unseen is not None:
         arrays["unseen"] = posterior.unseen
@@ -76,5 +77,6 @@ def embedding_from_arrays(header: dict[str, Any], arrays: dict[str, NDArray[Any]
             unseen=arrays.get("unseen"),
         ),
         diagnostics=Diagnostics(**header["diagnostics"]),
+        feature_scale=arrays["feature_scale"],
         size_scale=header["size_scale"],
     )

@@ -36,6 +36,8 @@ DELTA_PRESETS: dict[str, dict[str, Any]] = {
 }
 
 _EMBEDDING_KEYS = ("aggregation", "pooling")
+# Forces learnt through features of CHGNet made both energies and forces worse, for each aggregation.
+_EMBEDDING_DEFAULTS: dict[str, Any] = {"force_directions": 0}
 
 
 class SOAPSettings(Settings):
@@ -98,7 +100,8 @@ class DeltaSettings(Settings):
         1,
         ge=0,
         le=100,
-        description="directions along which each evaluation's forces are learned too; 0: energies only",
+        description="directions along which each evaluation's forces are learned too; 0: energies only,"
+        " the default of an embedding",
     )
     energy_window: float = Field(5.0, gt=0, description="eV above the best; residuals beyond it count softly")
     seed: int = Field(0, ge=0, description="seed of sub-sampling in the choice of inducing points")
@@ -110,6 +113,8 @@ class DeltaSettings(Settings):
             return values
         preset = values.get("preset", "default")
         defaults = DELTA_PRESETS.get(preset, {}) if isinstance(preset, str) else {}
+        if values.get("descriptor") == "embedding":
+            defaults = {**_EMBEDDING_DEFAULTS, **defaults}
         return {**defaults, **values}
 
     @model_validator(mode="after")
