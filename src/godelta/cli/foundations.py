@@ -1,6 +1,6 @@
 """`godelta foundations`: which potentials there are, and what of them is on this machine."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -9,14 +9,14 @@ if TYPE_CHECKING:
 
 
 def foundations(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
+    output: Annotated[Literal["table", "json"], typer.Option("--format", help="How to print")] = "table",
 ) -> None:
     """List the foundation potentials: installed or not, weights, licence, elements, energy scale."""
     from godelta.cli.console import print_json
     from godelta.foundation.catalogue import CATALOGUE, look
 
     rows = [(entry, look(entry)) for entry in CATALOGUE]
-    if as_json:
+    if output == "json":
         print_json([_plain(entry, found) for entry, found in rows])
     else:
         _show(rows)
