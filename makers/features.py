@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from ase import Atoms
 
 from godelta.arrays import FloatArray
+from godelta.delta.embedding import features_of
 from godelta.delta.soap import SOAP
 from godelta.foundation import Foundation
+from godelta.foundation.base import EmbeddingFoundation
 from godelta.store import features
 from godelta.store.database import Store
 
@@ -57,6 +59,24 @@ class StoredFeatures(_StoredArrays):
         return self.get(
             soap.digest, ids, lambda new: {ids[place]: soap.features(structures[place]) for place in new}
         )
+
+
+@dataclass
+class StoredEmbeddings(_StoredArrays):
+    """A foundation's features of atoms; the first ones stay, for the reason that `StoredForces` has."""
+
+    def __call__(
+        self, foundation: EmbeddingFoundation, ids: Sequence[str], structures: Sequence[Atoms]
+    ) -> list[FloatArray]:
+        """(n_atoms, n_features) rows of the structures, in their order."""
+
+        def compute(new: list[int]) -> dict[str, FloatArray]:
+            rows = features_of(foundation, [structures[place] for place in new])
+            return dict(zip((ids[place] for place in new), rows, strict=True))
+
+        # The size tells layers of the same weights apart.
+        digest = f"embedding-{foundation.feature_size}-{foundation.identity.digest()}"
+        return self.get(digest, ids, compute)
 
 
 @dataclass

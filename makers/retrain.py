@@ -2,7 +2,9 @@
 
 import logging
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,11 +12,12 @@ from ase import Atoms
 from jobflow import Maker, job
 
 from godelta.arrays import FloatArray
+from godelta.delta.embedding import EmbeddingCorrection, train_embedding, with_features
 from godelta.delta.failures import Failures, fit_repulsion
-from godelta.delta.model import Correction, Learnt, train
+from godelta.delta.model import AnyCorrection, Correction, Learnt, train
 from godelta.delta.repulsion import Repulsion
 from godelta.makers.joblog import logged
-from godelta.makers.session import Session, current_session
+from godelta.makers.session import CampaignParts, Session, current_session
 from godelta.reference.registry import reference_hash
 from godelta.store import evaluations, models, rounds
 from godelta.store.blobs import DamagedError
@@ -96,14 +99,20 @@ def _correction(
     key: RoundKey,
     pairs: list[tuple[StructureDocument, EvaluationDocument]],
     previous_id: str | None,
-) -> Correction:
+) -> AnyCorrection:
     """The Δ-model of good evaluations."""
     parts = session.parts(key.campaign_id)
     start = time.perf_counter()
     # Training goes by the order of these: structure ids would bring in the campaign's random id.
     hashes = [structure.structure_hash for structure, _ in pairs]
     atoms = [structure.atoms() for structure, _ in pairs]
-    correction = train(
+    learn: Callable[..., AnyCorrection]
+    if parts.config.delta.descriptor == "embedding":
+        source = with_features(parts.foundation)
+        learn = partial(train_embedding, foundation=source, embed=partial(session.embeddings, source))
+    else:
+        learn = partial(train, previous=_previous(session, previous_id), describe=session.features)
+    correction = learn(
         parts.config.delta,
         parts.species,
         atoms,
@@ -111,8 +120,6 @@ def _correction(
         reference_energies=[float(evaluation.energy or 0.0) for _, evaluation in pairs],
         ids=hashes,
         residual_forces=_residual_forces(session, key, hashes, atoms, [e for _, e in pairs]),
-        previous=_previous(session, previous_id),
-        describe=session.features,
     )
     error = correction.metrics["loo_rmse_ev"]
     log.info(
@@ -129,7 +136,7 @@ def _repulsion(
     key: RoundKey,
     failed: list[StructureDocument],
     good: list[StructureDocument],
-    correction: Correction | None,
+    correction: AnyCorrection | None,
 ) -> Repulsion | None:
     """What keeps the search away from failed structures; None where there are none."""
     if not failed:
@@ -142,17 +149,29 @@ def _repulsion(
         Failures([s.atoms() for s in failed], [s.structure_hash for s in failed], raised),
         [structure.atoms() for structure in good],
         [structure.structure_hash for structure in good],
-        correction,
+        partial(_learnt_energies, correction, parts),
         session.features,
     )
     log.info("%d failed structures are repelled by %s", len(failed), repulsion)
     return repulsion
 
 
+def _learnt_energies(
+    correction: AnyCorrection | None, parts: CampaignParts, structures: Sequence[Atoms]
+) -> FloatArray:
+    """E_Δ (B,) in eV of structures."""
+    if correction is None:
+        return np.zeros(len(structures))
+    if isinstance(correction, EmbeddingCorrection):
+        return correction.energies(parts.foundation, structures)
+    return np.array([correction.predict(atoms).energy for atoms in structures])
+
+
 def _previous(session: Session, model_id: str | None) -> Correction | None:
     """The model before, whose inducing points may be kept; training needs none."""
     try:
-        return session.learnt(model_id).correction
+        previous = session.learnt(model_id).correction
+        return previous if isinstance(previous, Correction) else None
     except DamagedError as error:
         log.warning("%s; trained without it", error.what)
         return None

@@ -12,7 +12,7 @@ from godelta import logs
 from godelta.campaign import CampaignConfig
 from godelta.delta.model import DeltaModel, Learnt
 from godelta.foundation import Foundation, Potential, PotentialBatch
-from godelta.makers.features import StoredFeatures, StoredForces
+from godelta.makers.features import StoredEmbeddings, StoredFeatures, StoredForces
 from godelta.makers.heartbeat import Heartbeat
 from godelta.makers.potentials import PotentialCache
 from godelta.store import campaigns, models
@@ -66,6 +66,7 @@ class Session:
     should_stop: Callable[[], bool] = lambda: False
     heartbeat: Heartbeat = field(init=False)
     features: StoredFeatures = field(init=False)
+    embeddings: StoredEmbeddings = field(init=False)
     foundation_forces: StoredForces = field(init=False)
     potentials: PotentialCache = field(default_factory=PotentialCache)
     _parts: dict[str, CampaignParts] = field(default_factory=dict)
@@ -74,6 +75,7 @@ class Session:
     def __post_init__(self) -> None:
         self.heartbeat = Heartbeat(self.store)
         self.features = StoredFeatures(self.store)
+        self.embeddings = StoredEmbeddings(self.store)
         self.foundation_forces = StoredForces(self.store)
 
     def parts(self, campaign_id: str) -> CampaignParts:

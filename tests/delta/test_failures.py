@@ -45,7 +45,12 @@ def names(structures, letter):
 
 def fit(good, failed, *, correction=None, raised=None, settings=SETTINGS) -> Repulsion:
     failures = Failures(failed, names(failed, "f"), np.zeros(len(failed)) if raised is None else raised)
-    repulsion = fit_repulsion(settings, SPECIES, failures, good, names(good, "g"), correction, compute)
+
+    def energies(structures):
+        return np.array([correction.predict(atoms).energy for atoms in structures])
+
+    learnt = energies if correction else None
+    repulsion = fit_repulsion(settings, SPECIES, failures, good, names(good, "g"), learnt, compute)
     assert repulsion is not None
     return repulsion
 

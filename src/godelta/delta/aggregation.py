@@ -5,8 +5,8 @@ feature in units of its spread over the training structures:
 
     k(A, B) = s² n_A n_B / n̄ exp(-|φ_A - φ_B|² / 2 l²),  n̄ the mean number of atoms in training
 
-With n_A n_B the energy of a supercell is the multiple of its cell's (pooling `mean`). With 1/n̄ the amplitude s
-has the meaning, and the prior, that it has for local environments: n independent atoms vary by s sqrt(n).
+With n_A n_B the energy of a supercell is the multiple of its cell's (pooling `mean`). With 1/n̄ the amplitude
+s has the meaning, and the prior, that it has for local environments: n independent atoms vary by s sqrt(n).
 """
 
 from typing import TYPE_CHECKING

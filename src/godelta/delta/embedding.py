@@ -234,7 +234,7 @@ def _spreads(features: FloatArray) -> FloatArray:
     widest = float(deviations.max())
     if widest == 0.0:
         return np.ones(features.shape[1])
-    return np.maximum(deviations, _SPREAD_FLOOR * widest)
+    return np.asarray(np.maximum(deviations, _SPREAD_FLOOR * widest), dtype=np.float64)
 
 
 def features_of(foundation: EmbeddingFoundation, structures: Sequence[Atoms]) -> list[FloatArray]:

@@ -1,6 +1,6 @@
 """The fit of a `Repulsion` to failed structures; good ones say where there is none."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from godelta.arrays import FloatArray, IntArray
 from godelta.delta.displaced import moving_atoms
 from godelta.delta.inducing import farthest_points, median_distance
 from godelta.delta.local_kernel import Environments, LocalKernel
-from godelta.delta.model import Correction, Describe
+from godelta.delta.model import Describe
 from godelta.delta.repulsion import HEIGHT, UNIT, Repulsion, closest_contacts, contacts
 from godelta.delta.settings import DeltaSettings
 from godelta.delta.soap import SOAP
@@ -53,7 +53,7 @@ def fit_repulsion(
     failures: Failures,
     good: Sequence[Atoms],
     good_ids: Sequence[str],
-    correction: Correction | None,
+    learnt: Callable[[Sequence[Atoms]], FloatArray] | None,
     describe: Describe,
 ) -> Repulsion | None:
     """The repulsion that explains the failures; None where there are none.
@@ -64,8 +64,8 @@ def fit_repulsion(
         Atomic numbers that structures may contain.
     good, good_ids
         Structures whose evaluation succeeded, and names for their stored features.
-    correction
-        The Δ-model, trained on the good ones.
+    learnt
+        Energies in eV of the Δ-model that was trained on the good ones; None: there is none.
     describe
         Gives the features of structures with ids, as for `train`.
     """
@@ -79,8 +79,8 @@ def fit_repulsion(
     good_order = np.argsort(np.array(good_ids, dtype=np.str_))
     good = [good[k] for k in good_order]
     good_names = [good_ids[k] for k in good_order]
-    learnt = np.array([correction.predict(atoms).energy if correction else 0.0 for atoms in failed])
-    targets = np.clip(HEIGHT + failures.raised[order] - learnt, HEIGHT, HIGHEST)
+    energies = learnt(failed) if learnt is not None else np.zeros(len(failed))
+    targets = np.clip(HEIGHT + failures.raised[order] - energies, HEIGHT, HIGHEST)
     pairs, reach, stiffness, lifted = _walls(known, failed, good, targets)
     soap = SOAP(settings.soap, known)
     kernel = LocalKernel(tuple(np.empty((0, soap.n_features)) for _ in known), 1.0)
