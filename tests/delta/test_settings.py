@@ -56,12 +56,18 @@ def test_campaigns_of_earlier_versions_keep_their_digest():
     assert paper == "d0bb8f4b493dbaf2402879342a81a24e40e50459c243ff4b26197157720e70a0"
 
 
-def test_the_accurate_preset_changes_the_descriptor():
+def test_the_accurate_preset_has_a_large_descriptor_and_all_forces():
     accurate = DeltaSettings(preset="accurate")
     assert accurate.soap == SOAPSettings.preset("accurate")
-    assert accurate.model_dump(exclude={"preset", "soap"}) == DeltaSettings().model_dump(
-        exclude={"preset", "soap"}
-    )
+    assert (accurate.forces_as, accurate.force_directions) == ("gradients", 100)
+    changed = {"preset", "soap", "forces_as", "force_directions"}
+    assert accurate.model_dump(exclude=changed) == DeltaSettings().model_dump(exclude=changed)
+    assert DeltaSettings.model_validate(accurate.model_dump(mode="json")).digest() == accurate.digest()
+
+
+def test_an_embedding_has_no_gradients():
+    with pytest.raises(ValidationError, match="belongs to `descriptor: soap`"):
+        DeltaSettings(descriptor="embedding", forces_as="gradients")
 
 
 def test_campaigns_from_before_embeddings_keep_their_identity():

@@ -4,6 +4,7 @@ k(i, j) = delta(b_i, b_j) exp(-|p_i - p_j|² / 2 l²), in units of the amplitude
 one block for all. A prediction needs two matrix products and one exponential per block.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -22,6 +23,13 @@ class Environments:
 
     features: FloatArray
     kinds: IntArray
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentSlopes(Environments):
+    """Derivative of a structure along a direction: slopes (n, f), of its features, per Å."""
+
+    slopes: FloatArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +112,29 @@ class LocalKernel:
             result[self.offsets[v.block] : self.offsets[v.block + 1]] = v.K[: len(v.atoms)].sum(axis=0)
         return result
 
-    def rows(self, structures: list[Environments]) -> FloatArray:
-        """(N, M) kernel of structures with inducing points."""
+    def rows(self, structures: Sequence[Environments]) -> FloatArray:
+        """(N, M) kernel of structures with inducing points, or its derivatives, per Å, for slopes."""
         result = np.empty((len(structures), self.size))
+        last: FloatArray | None = None
         for k, environments in enumerate(structures):
-            result[k] = self.row(self.values(environments))
+            if environments.features is not last:  # the slopes of a structure follow each other
+                last, values = environments.features, self.values(environments)
+            if isinstance(environments, EnvironmentSlopes):
+                result[k] = self._slope(values, environments.slopes)
+            else:
+                result[k] = self.row(values)
+        return result
+
+    def _slope(self, values: list[BlockValues], slopes: FloatArray) -> FloatArray:
+        """sum_i k(p_i, z_m) (z_m - p_i) . slopes_i / l² (M,), for slopes (n, f)."""
+        result, f = np.zeros(self.size), slopes.shape[1]
+        for v in values:
+            n, scaled = len(v.atoms), slopes[v.atoms] / self.length_scale
+            towards = (
+                scaled @ self._blocks[v.block].points[:f] - np.sum(scaled * v.X[:n, :f], axis=1)[:, None]
+            )
+            part = slice(self.offsets[v.block], self.offsets[v.block + 1])
+            result[part] = np.einsum("ij,ij->j", v.K[:n], towards)
         return result
 
     def pull_back(

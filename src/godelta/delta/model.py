@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from godelta.arrays import BoolArray, FloatArray
 from godelta.delta.displaced import moving_atoms
 from godelta.delta.embedding import EmbeddingCorrection
+from godelta.delta.gradients import Datum, environments_of, with_gradients
 from godelta.delta.local_kernel import Environments, LocalKernel
 from godelta.delta.metrics import fit_metrics
 from godelta.delta.repulsion import Repulsion
@@ -162,7 +163,8 @@ def train(  # noqa: PLR0913 - the data, and two ways to save work
     structures, foundation_energies, reference_energies, ids
         N evaluated structures, energies (N,) in eV, unique ids; any order.
     residual_forces
-        N arrays (n, 3), reference minus foundation forces in eV/Å, learned along `force_directions`.
+        N arrays (n, 3), reference minus foundation forces in eV/Å, learned along `force_directions`
+        as `forces_as` says.
     previous
         A model to continue from; its energies are not used, so corrected ones may be given.
     describe
@@ -177,30 +179,33 @@ def train(  # noqa: PLR0913 - the data, and two ways to save work
     known = tuple(sorted({int(z) for z in species}))
     soap = previous.soap if previous is not None and _same_model(previous, settings, known) else None
     soap = soap or SOAP(settings.soap, known)
-    training, ordered, kinds = gather(
+    training, ordered, _ = gather(
         ids,
         structures,
         np.asarray(foundation_energies, dtype=np.float64),
         np.asarray(reference_energies, dtype=np.float64),
-        residual_forces if settings.force_directions else None,
+        residual_forces if settings.force_directions and settings.forces_as == "copies" else None,
         settings.force_directions,
         [soap.kinds(atoms) for atoms in structures],
         len(known),
     )
+    data = [Datum(name, atoms) for name, atoms in zip(training.ids, ordered, strict=True)]
+    if residual_forces is not None and settings.force_directions and settings.forces_as == "gradients":
+        by_id = dict(zip(ids, residual_forces, strict=True))
+        training, data = with_gradients(training, ordered, by_id, settings.force_directions)
     describe = describe or _compute_features
     gp = SparseGP(len(known), settings)
     selected = training.environments
     if previous is not None and _can_continue(previous, settings, known, training):
         selected = previous.selected_environments
-        rows = _continued_rows(previous, soap, training.ids, ordered, describe)
+        rows = _continued_rows(previous, soap, data, describe)
         counts = training.counts.astype(np.float64)
         counts = counts if settings.species_mean else counts.sum(axis=1, keepdims=True)
         gp.fit_rows(
             previous.kernel, rows, counts, training.residuals, training.excess, owners=training.owners
         )
     else:
-        features = describe(soap, training.ids, ordered)
-        environments = [Environments(f, k) for f, k in zip(features, kinds, strict=True)]
+        environments = environments_of(soap, data, describe)
         gp.fit(environments, training.residuals, training.excess, owners=training.owners)
     return Correction(
         settings, known, training, gp.kernel_, gp.posterior_, gp.diagnostics_, gp.rows_, selected
@@ -223,19 +228,16 @@ def _can_continue(
 
 
 def _continued_rows(
-    previous: Correction, soap: SOAP, ids: Sequence[str], structures: Sequence[Atoms], describe: Describe
+    previous: Correction, soap: SOAP, data: Sequence[Datum], describe: Describe
 ) -> FloatArray:
     """(N, M) kernel rows: those of `previous` where it has them, new ones for the rest."""
     place = {name: k for k, name in enumerate(previous.training.ids)}
-    rows = np.empty((len(ids), previous.kernel.size))
-    new = [k for k, name in enumerate(ids) if name not in place]
-    for k, name in enumerate(ids):
-        if name in place:
-            rows[k] = previous.rows[place[name]]
-    features = describe(soap, [ids[k] for k in new], [structures[k] for k in new])
-    for k, values in zip(new, features, strict=True):
-        environments = Environments(values, soap.kinds(structures[k]))
-        rows[k] = previous.kernel.row(previous.kernel.values(environments))
+    rows = np.empty((len(data), previous.kernel.size))
+    new = [k for k, datum in enumerate(data) if datum.id not in place]
+    for k, datum in enumerate(data):
+        if datum.id in place:
+            rows[k] = previous.rows[place[datum.id]]
+    rows[new] = previous.kernel.rows(environments_of(soap, [data[k] for k in new], describe))
     return rows
 
 

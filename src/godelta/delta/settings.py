@@ -4,6 +4,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
+from godelta.delta.pretrain import PretrainSettings
 from godelta.settings import Settings
 
 # `paper` is the descriptor of arXiv 2507.18485, AGOX's default weighting (m = 2) included. `balanced`
@@ -16,11 +17,11 @@ SOAP_PRESETS: dict[str, dict[str, float | int]] = {
     "accurate": {"r_cut": 6.0, "n_max": 6, "l_max": 4, "sigma": 0.5, "weighting_power": 2.0},
 }
 
-# `accurate`: the large descriptor with our own choices. `paper`: one kernel, amplitude 1 eV, length scale
+# `accurate`: the large descriptor, and all forces. `paper`: one kernel, amplitude 1 eV, length scale
 # 40 and noise 0.01 sqrt(n_atoms) eV.
 DELTA_PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
-    "accurate": {"soap": "accurate"},
+    "accurate": {"soap": "accurate", "forces_as": "gradients", "force_directions": 100},
     "paper": {
         "soap": "paper",
         "inducing_points": 1000,
@@ -103,8 +104,16 @@ class DeltaSettings(Settings):
         description="directions along which each evaluation's forces are learned too; 0: energies only,"
         " the default of an embedding",
     )
+    forces_as: Literal["copies", "gradients"] = Field(
+        "copies",
+        description="how forces are learned: as energies of displaced copies, or as derivatives of the"
+        " kernel, which says more at a higher cost; with `force_directions: 100` all of up to 33 atoms",
+    )
     energy_window: float = Field(5.0, gt=0, description="eV above the best; residuals beyond it count softly")
     seed: int = Field(0, ge=0, description="seed of sub-sampling in the choice of inducing points")
+    pretrain_from: PretrainSettings | None = Field(
+        None, description="campaigns to learn from before the first round: names, or a mapping"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -121,6 +130,8 @@ class DeltaSettings(Settings):
     def _keys_belong_to_the_descriptor(self) -> Self:
         if self.descriptor == "soap" and (self.aggregation, self.pooling) != ("global", "mean"):
             raise ValueError("aggregation and pooling belong to `descriptor: embedding`")
+        if self.descriptor == "embedding" and self.forces_as != "copies":
+            raise ValueError("`forces_as: gradients` belongs to `descriptor: soap`")
         if self.descriptor == "embedding" and self.preset != "default":
             raise ValueError(
                 f"preset `{self.preset}` is one of SOAP; leave it out with `descriptor: embedding`"
@@ -129,8 +140,12 @@ class DeltaSettings(Settings):
 
     @model_serializer(mode="wrap")
     def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what SOAP has no use for: campaigns from before embeddings keep their identity."""
+        """Leave out what SOAP has no use for, and newer keys: older campaigns keep their identity."""
         values: dict[str, Any] = write(self)
+        if values["pretrain_from"] is None:
+            del values["pretrain_from"]
+        if self.forces_as == "copies":
+            values.pop("forces_as", None)
         if self.descriptor == "soap":
             for key in _EMBEDDING_KEYS:
                 values.pop(key, None)

@@ -23,7 +23,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from godelta.arrays import FloatArray, IntArray
 from godelta.delta import leave_one_out, regression
 from godelta.delta.inducing import choose_inducing, median_distance
-from godelta.delta.local_kernel import BlockValues, Environments, LocalKernel
+from godelta.delta.local_kernel import BlockValues, Environments, EnvironmentSlopes, LocalKernel
 from godelta.delta.settings import DeltaSettings
 from godelta.delta.training import TrainingSet
 
@@ -32,6 +32,7 @@ _LENGTH_FACTORS = (1.0, 1.25, 1.5)  # of the median distance: longer ones make e
 _FLAT = 0.03  # eV per atom: smaller amplitudes in the data say nothing about a length scale
 _MEAN_SCALE = 1.0  # eV per atom: least prior deviation of the mean
 _MEAN_RATIO_MAX = 1e4  # (s_mu/s)²: beyond it round-off reaches the smallest noise
+_SLOPE_NOISE = 3.0  # Å^-2, noise variance of a force over that of an energy per atom: 1 to 10 are as good
 _WINDOW_NOISE = 0.02  # eV of extra noise deviation per eV outside the energy window
 
 
@@ -110,8 +111,9 @@ class SparseGP(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         excess
             (N,) eV of each structure above the best one; those beyond the energy window count softly.
         owners
-            (N,) index of the structure that each one is a displaced copy of, by default its own. Copies give
-            no inducing points, and are left out together with their owner.
+            (N,) index of the structure that each one is a displaced copy of, or a derivative
+            (`EnvironmentSlopes`, y in eV/Å), by default its own. They give no inducing points, and are left
+            out together with their owner.
 
         Raises
         ------
@@ -188,6 +190,7 @@ class SparseGP(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def counts(self, X: Sequence[Environments]) -> FloatArray:
         """(N, c) numbers of atoms that the prior mean multiplies: by species, or all of them."""
         by_species = np.array([np.bincount(x.kinds, minlength=self.n_species) for x in X], dtype=np.float64)
+        by_species[[isinstance(x, EnvironmentSlopes) for x in X]] = 0.0  # composition stays
         return by_species if self._settings.species_mean else by_species.sum(axis=1, keepdims=True)
 
     def _checked_data(
@@ -228,11 +231,16 @@ class SparseGP(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         settings = self._settings
         owners = np.arange(len(y)) if owners is None else owners
         excess = np.zeros(len(y)) if excess is None else excess
-        residual, outside, mean = _apply_window(counts, y, excess, settings.energy_window)
-        atoms = counts.sum(axis=1)
+        slopes = ~counts.any(axis=1)
+        residual, outside = np.array(y, dtype=np.float64), np.zeros(len(y))
+        residual[~slopes], outside[~slopes], mean = _apply_window(
+            counts[~slopes], y[~slopes], excess[~slopes], settings.energy_window
+        )
+        outside[slopes] = outside[owners[slopes]]
+        atoms = np.where(slopes, _SLOPE_NOISE, counts.sum(axis=1))
         reference = settings.amplitude or regression.PRIOR_AMPLITUDE
         mean_scale = max(_MEAN_SCALE / reference, 1.0)
-        unseen = _unseen_compositions(counts, mean, reference, mean_scale)
+        unseen = _unseen_compositions(counts[~slopes], mean, reference, mean_scale)
         features = kernel.whiten(np.hstack([rows, mean_scale * counts]))
         return _Problem(features, residual, atoms, outside, mean, mean_scale, owners, unseen)
 
@@ -251,7 +259,7 @@ class _Problem:
     """The regression in whitened coordinates, before the structures' weights are known.
 
     features: (N, M + c). residual, outside: (N,) eV. Structures outside the energy window have an extra
-    noise, and no say in the hyper-parameters.
+    noise, and no say in the hyper-parameters. atoms: (N,) numbers of atoms; `_SLOPE_NOISE` for derivatives.
     """
 
     features: FloatArray

@@ -13,8 +13,9 @@ from godelta.errors import GodeltaError
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """N structures, in the order of their ids: evaluated ones, and displaced copies that carry their forces.
+    """N data, in the order of their ids: evaluated structures, and what carries their forces.
 
+    That are displaced copies, or derivatives along directions (`gradients`): no atoms, energies in eV/Å.
     ids: unique, sorted, so that the model does not depend on the order of arrival. counts: (N, species)
     numbers of atoms. reference_energies, foundation_energies: (N,) in eV.
     """
@@ -46,12 +47,13 @@ class TrainingSet:
 
     @property
     def excess(self) -> FloatArray:
-        """(N,) reference energy above the lowest one of the same composition, eV."""
+        """(N,) reference energy above the lowest one of the same composition, eV; its owner's for a slope."""
         _, group = np.unique(self.counts, axis=0, return_inverse=True)
         group = group.reshape(-1)
         lowest = np.full(group.max() + 1, np.inf)
         np.minimum.at(lowest, group, self.reference_energies)
-        return np.asarray(self.reference_energies - lowest[group], dtype=np.float64)
+        excess = self.reference_energies - lowest[group]
+        return np.where(self.counts.any(axis=1), excess, excess[self.owners])
 
 
 def gather(  # noqa: PLR0913, PLR0917 - the data, and what is known of them
