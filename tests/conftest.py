@@ -18,6 +18,8 @@ from godelta.campaign import CampaignConfig
 from godelta.store.database import Store, connect
 from godelta.store.workspace import Workspace
 
+ROOT = Path(__file__).parents[1]
+
 
 def _has_mongod() -> bool:
     return shutil.which("mongod") is not None or find_spec("fiftyone") is not None
@@ -50,6 +52,7 @@ OPTIONAL: dict[str, Callable[[], bool]] = {
     "openssl": lambda: shutil.which("openssl") is not None,
     "orb": lambda: find_spec("orb_models") is not None,
     "sevennet": lambda: find_spec("sevenn") is not None,
+    "sevennet-environment": (ROOT / ".venv-sevennet" / "bin" / "python").exists,
     "slurm": _has_slurm,
     "tmpfs": _can_mount,
     "tblite": lambda: find_spec("tblite") is not None,
