@@ -19,11 +19,12 @@ from godelta.delta.repulsion import Repulsion
 from godelta.makers.joblog import logged
 from godelta.makers.session import CampaignParts, Session, current_session
 from godelta.reference.registry import reference_hash
-from godelta.store import evaluations, models, rounds
+from godelta.store import campaigns, evaluations, models, pretraining, rounds
 from godelta.store.blobs import DamagedError
 from godelta.store.database import Superseded
 from godelta.store.documents import EvaluationDocument, RoundKey, StructureDocument
 from godelta.store.failures import failed_structures
+from godelta.store.pretraining import Pair
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,9 @@ def train_model(session: Session, key: RoundKey, previous_id: str | None) -> str
     store = session.store
     config = session.parts(key.campaign_id).config
     level, chain = reference_hash(config.reference), None if config.share else key.chain
-    pairs = evaluations.training_set(store, key.campaign_id, level, chain=chain)
+    pairs = _with_pretraining(
+        session, key, evaluations.training_set(store, key.campaign_id, level, chain=chain)
+    )
     failed = failed_structures(store, key.campaign_id, level, chain)
     if not pairs and not failed:
         log.info("no evaluation to learn from")
@@ -92,6 +95,14 @@ def train_model(session: Session, key: RoundKey, previous_id: str | None) -> str
         metrics=correction.metrics if correction else None,
     )
     return model_id
+
+
+def _with_pretraining(session: Session, key: RoundKey, own: list[Pair]) -> list[Pair]:
+    """Own evaluations, and those of other campaigns that the campaign has been given to start from."""
+    kept = campaigns.get_campaign(session.store, key.campaign_id).pretraining
+    known = {structure.structure_hash for structure, _ in own}
+    others = pretraining.load(session.store, kept)
+    return own + [pair for pair in others if pair[0].structure_hash not in known]
 
 
 def _correction(

@@ -77,9 +77,13 @@ def run_search(session: Session, key: RoundKey, epoch: int) -> dict[str, Any]:
 def _potential(
     session: Session, key: RoundKey, epoch: int, round_: RoundDocument
 ) -> tuple[RoundDocument, WatchedPotential]:
-    """Foundation + Δ; where the Δ-model is damaged, one trained anew on what has been evaluated by now."""
+    """Foundation + Δ; where the Δ-model is damaged, one trained anew on what has been evaluated by now.
+
+    So is the first one of a campaign that learns from others before its first round.
+    """
     try:
-        return round_, session.potential(key.campaign_id, round_.model_id)
+        if round_.model_id is not None or not session.parts(key.campaign_id).config.delta.pretrain_from:
+            return round_, session.potential(key.campaign_id, round_.model_id)
     except DamagedError as error:
         log.warning("%s; it is trained anew", error.what)
     model_id = train_model(session, key, None)

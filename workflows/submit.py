@@ -6,15 +6,19 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from ase.data import chemical_symbols
+
 from godelta.campaign import CampaignConfig
 from godelta.foundation import check_foundation
 from godelta.reference.registry import check_engine, reference_hash
 from godelta.settings import digest
-from godelta.store import campaigns
+from godelta.store import campaigns, pretraining
 from godelta.store.database import Store
 from godelta.store.documents import CampaignDocument
 from godelta.systems.builders import build_problem
 from godelta.systems.packing import pack_problem
+from godelta.systems.problem import SearchProblem
 from godelta.workflows.planner import advance
 
 if TYPE_CHECKING:
@@ -47,8 +51,8 @@ def register(store: Store, config: CampaignConfig, base: Path) -> CampaignDocume
     Raises
     ------
     InputError
-        The system cannot be built, the foundation or the reference cannot compute it, or the name
-        belongs to a campaign with another configuration or other weights.
+        The system cannot be built, the foundation or the reference cannot compute it, there is nothing to
+        pretrain on, or the name belongs to a campaign with another configuration or other weights.
     """
     problem = build_problem(config.system, base)
     weights = check_foundation(config.foundation)
@@ -66,7 +70,27 @@ def register(store: Store, config: CampaignConfig, base: Path) -> CampaignDocume
         reference_hash=reference_hash(config.reference),
         versions=package_versions(),
         weights_sha256=weights,
+        pretraining=_pretraining(store, config, problem, weights),
     )
+
+
+def _pretraining(
+    store: Store, config: CampaignConfig, problem: SearchProblem, weights: str | None
+) -> bytes | None:
+    """Packed evaluations that a new campaign starts from; one that is there already has kept its own."""
+    wanted = config.delta.pretrain_from
+    if wanted is None or campaigns.find_campaign(store, config.name) is not None:
+        return None
+    numbers = np.concatenate([problem.template.numbers, problem.numbers])
+    pairs = pretraining.choose(
+        store,
+        wanted,
+        foundation=config.foundation.model_dump(mode="json"),
+        weights_sha256=weights,
+        reference_hash=reference_hash(config.reference),
+        elements={chemical_symbols[number] for number in numbers},
+    )
+    return pretraining.pack(pairs)
 
 
 @cache

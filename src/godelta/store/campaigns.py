@@ -29,6 +29,7 @@ def create_campaign(  # noqa: PLR0913 - the parts of one document
     problem: bytes,
     versions: Mapping[str, str],
     weights_sha256: str | None = None,
+    pretraining: bytes | None = None,
 ) -> CampaignDocument:
     """Create a campaign, or find the one of this name again and give it the new adjustable settings.
 
@@ -49,6 +50,8 @@ def create_campaign(  # noqa: PLR0913 - the parts of one document
         Versions of the packages at the start.
     weights_sha256
         Hash of the foundation's weights; None for one without.
+    pretraining
+        Packed evaluations of other campaigns to learn from; a campaign that is there already keeps its own.
 
     Raises
     ------
@@ -68,6 +71,8 @@ def create_campaign(  # noqa: PLR0913 - the parts of one document
             versions=dict(versions),
             weights_sha256=weights_sha256,
             problem=save_blob(store, f"problem/{name}", problem, kind="problem"),
+            pretraining=pretraining
+            and save_blob(store, f"pretraining/{name}", pretraining, kind="pretraining"),
             created_at=now,
             updated_at=now,
         )
@@ -77,6 +82,7 @@ def create_campaign(  # noqa: PLR0913 - the parts of one document
         except DuplicateKeyError:
             # Another process created it a moment ago.
             delete_blob(store, document.problem)
+            delete_blob(store, document.pretraining)
     same = {"name": name, "identity_hash": identity_hash, "reference_hash": reference_hash}
     raw = store.campaigns.find_one_and_update(
         same | same_weights(weights_sha256) | {"state": {"$ne": "cancelled"}},

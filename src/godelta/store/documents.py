@@ -110,6 +110,9 @@ class CampaignDocument(Document):
     problem: ObjectId = Field(description="GridFS id of the packed search problem")
     versions: dict[str, str] = Field(description="versions of every package at the start")
     weights_sha256: str | None = Field(None, description="hash of the foundation's weights, where it has any")
+    pretraining: ObjectId | None = Field(
+        None, description="GridFS id of evaluations of other campaigns that it learns from"
+    )
     state: CampaignState = "created"
     reserved: tuple[str, ...] = Field((), description="keys of evaluations that are being paid for")
     spent: int = Field(0, ge=0, description="evaluations paid for, failed ones included, cache hits not")

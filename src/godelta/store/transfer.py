@@ -241,7 +241,8 @@ def _parts(
     mine = {"campaign_id": campaign.campaign_id}
     rounds = list(store.rounds.find(mine, ("state", "selection", "search_state"), session=session))
     models = store.models.find(mine, {"blob": 1}, session=session)
-    blobs = [campaign.problem, *(raw["blob"] for raw in models), *(raw["search_state"] for raw in rounds)]
+    blobs = [campaign.problem, campaign.pretraining]
+    blobs += [*(raw["blob"] for raw in models), *(raw["search_state"] for raw in rounds)]
     held = {"$in": [blob for blob in blobs if blob is not None]}
     # Selected, and not asked for yet: somebody else's evaluation may be there all the same.
     waiting = {id_ for raw in rounds if raw["state"] != "closed" for id_ in raw["selection"]}
@@ -328,7 +329,7 @@ def _checked(stage: Store, source: Path) -> CampaignDocument:
         for name, model in _MODELS.items():
             for raw in getattr(stage, name).find():
                 _check_one(model.from_mongo(raw), campaign, hashes)
-        blobs = [campaign.problem]
+        blobs = [campaign.problem, *([campaign.pretraining] if campaign.pretraining else [])]
         blobs += [raw["blob"] for raw in stage.models.find({}, {"blob": 1})]
         blobs += [raw["search_state"] for raw in stage.rounds.find({"search_state": {"$ne": None}})]
         if any(read_blob(stage, blob) is None for blob in blobs):
