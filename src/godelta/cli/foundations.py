@@ -62,8 +62,8 @@ def _show(rows: "list[tuple[Entry, Found]]") -> None:
     wanting: dict[tuple[str, str], list[str]] = {}
     for entry, found in rows:
         if found.missing is not None:
-            what = (found.missing.what, found.missing.mend or "")
-            wanting.setdefault(what, []).append(entry.name)
+            message = (found.missing.what, found.missing.mend or "")
+            wanting.setdefault(message, []).append(entry.name)
     for (what, mend), names in wanting.items():
         console.print(f"\n{', '.join(names)}: {what}", markup=False, soft_wrap=True)
         console.print(f"  {mend}", markup=False, soft_wrap=True)
