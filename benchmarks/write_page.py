@@ -43,6 +43,7 @@ def main() -> None:
         ("delta_cost", delta_cost),
         ("agox_delta", agox_delta),
         ("agox_predictions", agox_predictions),
+        ("delta_forces", delta_forces),
     ):
         path = RESULTS / f"{name}.json"
         if path.exists():
@@ -422,6 +423,40 @@ def agox_predictions(data: dict[str, Any]) -> str:
     return (
         "## The predictions of AGOX 3.11.1 (`agox_predictions.py`)\n\nThe same structures and hyper-parameters, meV and meV/Å."
         " Energies only are learnt, as in the paper.\n\n" + table(heads, rows) + "\n" + where(data)
+    )
+
+
+def delta_forces(data: dict[str, Any]) -> str:
+    rows = []
+    for name, row in data["mean"].items():
+        case, size = name.rsplit(", ", 1)
+        rows.append(
+            [
+                case,
+                size,
+                f"{row['rows']:.0f}",
+                f"{row['energy_mae_mev']:.0f}",
+                f"{row['force_mae_mev_per_angstrom']:.0f}",
+                f"{row['z_rms']:.1f}",
+                f"{row['train_cpu_s']:.2f}",
+            ]
+        )
+    without = sum(row["no_model_force_mae"] for row in data["raw"]) / len(data["raw"])
+    heads = [
+        "learnt from",
+        "structures",
+        "rows",
+        "MAE energy, meV",
+        "MAE forces, meV/Å",
+        "z rms",
+        "training, CPU s",
+    ]
+    return (
+        "## Forces in training (`delta_forces.py`)\n\nAg4S2, random clusters after a few steps on CHGNet; GFN1-xTB minus CHGNet. Errors on"
+        f" {data['held_out']} others, mean of {data['draws']} draws; CHGNet alone is off by {without:.0f} meV/Å.\n\n"
+        + table(heads, rows)
+        + "\n"
+        + where(data)
     )
 
 
