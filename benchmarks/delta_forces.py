@@ -32,6 +32,19 @@ CASES: dict[str, dict[str, Any]] = {
     "3 gradients": {"forces_as": "gradients", "force_directions": 3},
     "all gradients": {"forces_as": "gradients", "force_directions": 100},
     "accurate": {"preset": "accurate"},
+    "energies only, leave-one-out": {"force_directions": 0, "hyperparameters": "leave_one_out"},
+    "1 copy, leave-one-out": {"hyperparameters": "leave_one_out"},
+    "all gradients, leave-one-out": {
+        "forces_as": "gradients",
+        "force_directions": 100,
+        "hyperparameters": "leave_one_out",
+    },
+    "energies only, fixed": {"force_directions": 0, "hyperparameters": "fixed"},
+    "all gradients, fixed": {
+        "forces_as": "gradients",
+        "force_directions": 100,
+        "hyperparameters": "fixed",
+    },
 }
 
 
