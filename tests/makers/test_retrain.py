@@ -159,3 +159,16 @@ def test_the_same_campaign_twice_has_the_same_model(session, evaluated):
         key = evaluated(name)
         blobs.append(models.load_model(session.store, run_retrain(session, key, 0)["model_id"]))
     assert blobs[0] == blobs[1] == blobs[2]
+
+
+def test_all_forces_are_learnt_where_the_campaign_says_so(session, evaluated, opened):
+    key = evaluated(delta={"preset": "accurate"})
+    model_id = run_retrain(session, key, 0)["model_id"]
+    correction = session.learnt(model_id).correction
+    assert correction.settings.forces_as == "gradients"
+    pairs = evaluations.training_set(opened, key.campaign_id, _level(opened, key))
+    moving = 3 * len(pairs[0][0].atoms())
+    assert len(correction.training.ids) == len(pairs) * (1 + moving)
+    forces = session.potential(key.campaign_id, model_id).evaluate([s.atoms() for s, _ in pairs]).forces
+    known = [np.array(evaluation.forces) for _, evaluation in pairs]
+    assert np.abs(np.subtract(forces, known)).mean() < 0.2 * np.abs(known).mean()
