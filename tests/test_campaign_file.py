@@ -118,7 +118,7 @@ def test_xtb_refuses_surfaces(tmp_path):
 
 def test_an_embedding_needs_a_foundation_with_features(tmp_path):
     embedding = GOOD.replace("descriptor: soap", "descriptor: embedding")
-    assert read_campaign(write(tmp_path, embedding)).delta.aggregation == "global"
+    assert read_campaign(write(tmp_path, embedding)).delta.aggregation == "atomic"
     text = message(
         tmp_path,
         embedding.replace("{name: chgnet}", "{name: ase, calculator: ase.calculators.emt.EMT}"),

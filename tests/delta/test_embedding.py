@@ -30,7 +30,9 @@ def _torch(require):
 
 
 def embedding(**changes) -> DeltaSettings:
-    return DeltaSettings.model_validate({"descriptor": "embedding", "force_directions": 0} | changes)
+    return DeltaSettings.model_validate(
+        {"descriptor": "embedding", "aggregation": "global", "force_directions": 0} | changes
+    )
 
 
 class Features:

@@ -90,7 +90,10 @@ def test_an_embedding_has_an_identity_of_its_own():
         assert DeltaSettings.model_validate(one.model_dump(mode="json")) == one
 
 
-def test_an_embedding_learns_energies_only_unless_asked():
-    assert DeltaSettings(descriptor="embedding").force_directions == 0
-    assert DeltaSettings(descriptor="embedding", force_directions=2).force_directions == 2
+def test_vectors_of_structures_learn_energies_only_unless_asked():
+    assert DeltaSettings(descriptor="embedding").force_directions == 1
+    for aggregation in ("global", "species"):
+        vectors = {"descriptor": "embedding", "aggregation": aggregation}
+        assert DeltaSettings(**vectors).force_directions == 0
+        assert DeltaSettings(**vectors, force_directions=2).force_directions == 2
     assert DeltaSettings().force_directions == 1

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 CHGNET = {
     "foundation": {"name": "chgnet"},
-    "delta": {"descriptor": "embedding"},
+    "delta": {"descriptor": "embedding", "aggregation": "global"},
     "system": {"box": 12.0},
     "search": {"relax": {"steps": 3}},
 }
@@ -62,7 +62,7 @@ def test_a_round_teaches_and_the_next_one_uses_it(session, evaluated, opened, de
     before = np.abs([s.foundation_energy - e.energy for s, e in pairs])
     assert learnt.max() < 0.1 < before.max()
     assert opened.features.count_documents({"descriptor": {"$regex": "^embedding-64-"}}) == len(pairs) * (
-        1 + delta.get("force_directions", 0)
+        1 + session.parts(key.campaign_id).config.delta.force_directions
     )
     second = RoundKey(key.campaign_id, 0, 1)
     rounds.plan_round(opened, second, model_id)

@@ -37,8 +37,8 @@ DELTA_PRESETS: dict[str, dict[str, Any]] = {
 }
 
 _EMBEDDING_KEYS = ("aggregation", "pooling")
-# Forces learnt through features of CHGNet made both energies and forces worse, for each aggregation.
-_EMBEDDING_DEFAULTS: dict[str, Any] = {"force_directions": 0}
+# Forces make one vector per structure better on clusters of metals, worse on Ag4S2 (docs/design.md).
+_VECTOR_DEFAULTS: dict[str, Any] = {"force_directions": 0}
 
 
 class SOAPSettings(Settings):
@@ -71,9 +71,9 @@ class DeltaSettings(Settings):
     descriptor: Literal["soap", "embedding"] = Field(
         "soap", description="what structures are compared by: local SOAP, or the foundation's features"
     )
-    aggregation: Literal["global", "species", "atomic"] = Field(
-        "global",
-        description="of an embedding: one vector per structure, one per species joined, or atom by atom",
+    aggregation: Literal["atomic", "species", "global"] = Field(
+        "atomic",
+        description="of an embedding: atom by atom, or one vector for each species, or one for the structure",
     )
     pooling: Literal["mean", "sum"] = Field(
         "mean", description="how atoms are put together in the aggregations `global` and `species`"
@@ -102,7 +102,7 @@ class DeltaSettings(Settings):
         ge=0,
         le=100,
         description="directions along which each evaluation's forces are learned too; 0: energies only,"
-        " the default of an embedding",
+        " the default of the aggregations `species` and `global`",
     )
     forces_as: Literal["copies", "gradients"] = Field(
         "copies",
@@ -122,13 +122,13 @@ class DeltaSettings(Settings):
             return values
         preset = values.get("preset", "default")
         defaults = DELTA_PRESETS.get(preset, {}) if isinstance(preset, str) else {}
-        if values.get("descriptor") == "embedding":
-            defaults = {**_EMBEDDING_DEFAULTS, **defaults}
+        if values.get("aggregation") in ("global", "species"):
+            defaults = {**_VECTOR_DEFAULTS, **defaults}
         return {**defaults, **values}
 
     @model_validator(mode="after")
     def _keys_belong_to_the_descriptor(self) -> Self:
-        if self.descriptor == "soap" and (self.aggregation, self.pooling) != ("global", "mean"):
+        if self.descriptor == "soap" and (self.aggregation, self.pooling) != ("atomic", "mean"):
             raise ValueError("aggregation and pooling belong to `descriptor: embedding`")
         if self.descriptor == "embedding" and self.forces_as != "copies":
             raise ValueError("`forces_as: gradients` belongs to `descriptor: soap`")
