@@ -7,10 +7,15 @@ MARKERS ?= not slow
 export OMP_NUM_THREADS ?= 1
 
 # MACE and SevenNet exclude each other, so SevenNet is tested in an environment of its own.
+MACE_STAMP     := $(VENV)/.installed-mace
 SEVENNET       := .venv-sevennet
 SEVENNET_STAMP := $(SEVENNET)/.installed
 
-.PHONY: run test test-sevennet lint types gpaw bench soak clean
+# ORB goes with either, but not with the rich and filelock that are tested elsewhere.
+ORB       := .venv-orb
+ORB_STAMP := $(ORB)/.installed
+
+.PHONY: run test test-sevennet test-orb lint types gpaw bench soak clean
 .DEFAULT_GOAL := run
 
 $(STAMP): $(SOURCES)
@@ -27,16 +32,30 @@ $(SEVENNET_STAMP): $(SOURCES) constraints-sevennet.txt
 		-e ".[chgnet,sevennet]" pytest hypothesis
 	touch $@
 
+$(MACE_STAMP): $(STAMP)
+	$(PYTHON) -m pip install --quiet -c constraints.txt -e ".[laptop,mace,dev]"
+	touch $@
+
+$(ORB_STAMP): $(SOURCES)
+	test -x $(ORB)/bin/python || python3 -m venv $(ORB)
+	grep -vE '^(rich|filelock|import-linter)==' constraints.txt > $(ORB)/constraints.txt
+	$(ORB)/bin/python -m pip install --quiet --no-compile -c $(ORB)/constraints.txt torch
+	$(ORB)/bin/python -m pip install --quiet --no-compile -c $(ORB)/constraints.txt -e ".[chgnet,orb]" pytest hypothesis
+	touch $@
+
 run: $(STAMP)  ## find the best Ag4S2 cluster, in the workspace demo/
 	$(VENV)/bin/godelta init demo
 	$(VENV)/bin/godelta run demo/ag4s2.yaml --workspace demo
 
-test: $(STAMP)  ## every test but the slow ones; MARKERS="" for all
+test: $(MACE_STAMP)  ## every test but the slow ones; MARKERS="" for all
 	$(PYTHON) -m pytest -m "$(MARKERS)"
 
 test-sevennet: $(SEVENNET_STAMP)  ## foundations, and all that is marked so, in the environment with SevenNet
 	$(SEVENNET)/bin/python -m pytest -m sevennet tests/foundation \
 		$$(grep -rl --include="test_*.py" --exclude-dir=foundation "pytest.mark.sevennet" tests)
+
+test-orb: $(ORB_STAMP)  ## ORB
+	$(ORB)/bin/python -m pytest tests/foundation/test_orb.py tests/foundation/test_weights.py
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .
