@@ -111,6 +111,22 @@ def test_identity_names_weights_and_scale(foundation):
     assert len(identity.weights_sha256) == 64
 
 
+def test_the_default_precision_of_torch_is_of_no_account(foundation):
+    """A calculator of MACE in the same process sets it to float64."""
+    import torch
+
+    expected = foundation.evaluate([cluster(0)])
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        for one in (foundation, load_foundation(CHGNetSettings(device="auto"))):
+            batch = one.evaluate_with([cluster(0)], stress=True)
+            np.testing.assert_allclose(batch.energies, expected.energies, atol=1e-4)
+            np.testing.assert_allclose(batch.forces[0], expected.forces[0], atol=2e-3)
+    finally:
+        torch.set_default_dtype(before)
+
+
 def test_is_loaded_once(foundation):
     assert load_foundation(CHGNetSettings()) is foundation
 

@@ -49,6 +49,17 @@ def small_model():
     )
 
 
+@pytest.fixture(autouse=True)
+def _default_precision(require):
+    """The package's calculators leave float64 behind as torch's default."""
+    require("mace")
+    import torch
+
+    before = torch.get_default_dtype()
+    yield
+    torch.set_default_dtype(before)
+
+
 @pytest.fixture(scope="module")
 def weights(require, tmp_path_factory):
     require("mace")
@@ -188,6 +199,20 @@ def test_isolated_atoms_and_the_empty_batch(foundation):
     assert batch.energies[2] == alone.energies[0]
     assert foundation.site_energies([far])[0][0] == pytest.approx(alone.energies[0], abs=1e-12)
     assert len(foundation.evaluate([]).energies) == 0
+
+
+def test_the_default_precision_of_torch_is_of_no_account(weights):
+    """A calculator of MACE in the same process sets it to float64."""
+    import torch
+
+    expected = load_foundation(MACEMP0Settings(weights=str(weights), device="cpu")).evaluate_with(
+        [cluster(0), slab()], stress=True
+    )
+    torch.set_default_dtype(torch.float64)
+    again = load_foundation(MACEMP0Settings(weights=str(weights), device="auto", model="small"))
+    batch = again.evaluate_with([cluster(0), slab()], stress=True)
+    np.testing.assert_allclose(batch.energies, expected.energies, atol=1e-5)
+    np.testing.assert_allclose(batch.stresses, expected.stresses, atol=1e-5)
 
 
 def test_the_file_names_the_potential(weights, foundation):

@@ -86,7 +86,8 @@ class CHGNetFoundation(TorchFoundation):
                 model = CHGNet.from_dict(state | {"model_args": usual | state["model_args"]})
         except Exception as error:  # whatever a file that is none may raise
             raise damaged(_source(settings), path, error) from error
-        model.to(self._device).eval().requires_grad_(False)
+        # Whatever default a calculator of MACE has left behind in the process.
+        model.to(device=self._device, dtype=torch.float32).eval().requires_grad_(False)
         model.graph_converter.set_isolated_atom_response("ignore")
         self._model = model
         self._known = range(1, 95) if own else MPTRJ  # of a file of the user's: what can be embedded
