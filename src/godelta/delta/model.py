@@ -287,8 +287,9 @@ class DeltaModel:
         correction: AnyCorrection | None = None,
         repulsion: Repulsion | None = None,
     ) -> None:
-        if isinstance(correction, EmbeddingCorrection):
-            correction.check(foundation)
+        self._with_features = (
+            correction.check(foundation) if isinstance(correction, EmbeddingCorrection) else None
+        )
         self.foundation = foundation
         self.correction = correction
         self.repulsion = repulsion
@@ -344,10 +345,9 @@ class DeltaModel:
     ) -> PotentialBatch:
         """The foundation and, in the same pass, a correction on its features."""
         unknown = np.full(len(structures), np.nan)
-        if isinstance(self.correction, EmbeddingCorrection):
-            foundation = self.correction.check(self.foundation)
+        if isinstance(self.correction, EmbeddingCorrection) and self._with_features is not None:
             head = self.correction.head(structures, kappa=kappa, uncertainty=uncertainty)
-            base = foundation.evaluate_with(structures, head, stress=stress)
+            base = self._with_features.evaluate_with(structures, head, stress=stress)
             energies, uncertainties = head.results(len(structures))
             return PotentialBatch(
                 base.energies + energies, list(base.forces), base.energies, uncertainties, base.stresses
