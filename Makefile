@@ -6,16 +6,13 @@ SOURCES := pyproject.toml constraints.txt
 MARKERS ?= not slow
 export OMP_NUM_THREADS ?= 1
 
-# MACE and SevenNet exclude each other, so SevenNet is tested in an environment of its own.
+# MACE and SevenNet exclude each other, so SevenNet is tested in an environment of its own. ORB is there too: it
+# goes with either, but not with the rich and filelock that are tested elsewhere.
 MACE_STAMP     := $(VENV)/.installed-mace
 SEVENNET       := .venv-sevennet
 SEVENNET_STAMP := $(SEVENNET)/.installed
 
-# ORB goes with either, but not with the rich and filelock that are tested elsewhere.
-ORB       := .venv-orb
-ORB_STAMP := $(ORB)/.installed
-
-.PHONY: run test test-sevennet test-orb lint types gpaw bench soak clean
+.PHONY: run test test-sevennet lint types gpaw bench soak clean
 .DEFAULT_GOAL := run
 
 $(STAMP): $(SOURCES)
@@ -27,20 +24,14 @@ $(STAMP): $(SOURCES)
 
 $(SEVENNET_STAMP): $(SOURCES) constraints-sevennet.txt
 	test -x $(SEVENNET)/bin/python || python3 -m venv $(SEVENNET)
-	$(SEVENNET)/bin/python -m pip install --quiet --no-compile -c constraints-sevennet.txt torch
-	$(SEVENNET)/bin/python -m pip install --quiet --no-compile -c constraints-sevennet.txt \
-		-e ".[chgnet,sevennet]" pytest hypothesis
+	grep -vE "^(rich|filelock)==" constraints.txt | cat - constraints-sevennet.txt > $(SEVENNET)/constraints.txt
+	$(SEVENNET)/bin/python -m pip install --quiet --no-compile -c $(SEVENNET)/constraints.txt torch
+	$(SEVENNET)/bin/python -m pip install --quiet --no-compile -c $(SEVENNET)/constraints.txt \
+		-e ".[chgnet,sevennet,orb]" pytest hypothesis
 	touch $@
 
 $(MACE_STAMP): $(STAMP)
 	$(PYTHON) -m pip install --quiet -c constraints.txt -e ".[laptop,mace,dev]"
-	touch $@
-
-$(ORB_STAMP): $(SOURCES)
-	test -x $(ORB)/bin/python || python3 -m venv $(ORB)
-	grep -vE '^(rich|filelock|import-linter)==' constraints.txt > $(ORB)/constraints.txt
-	$(ORB)/bin/python -m pip install --quiet --no-compile -c $(ORB)/constraints.txt torch
-	$(ORB)/bin/python -m pip install --quiet --no-compile -c $(ORB)/constraints.txt -e ".[chgnet,orb]" pytest hypothesis
 	touch $@
 
 run: $(STAMP)  ## find the best Ag4S2 cluster, in the workspace demo/
@@ -50,12 +41,9 @@ run: $(STAMP)  ## find the best Ag4S2 cluster, in the workspace demo/
 test: $(MACE_STAMP)  ## every test but the slow ones; MARKERS="" for all
 	$(PYTHON) -m pytest -m "$(MARKERS)"
 
-test-sevennet: $(SEVENNET_STAMP)  ## foundations, and all that is marked so, in the environment with SevenNet
+test-sevennet: $(SEVENNET_STAMP)  ## foundations, and all that is marked so, with SevenNet and ORB
 	$(SEVENNET)/bin/python -m pytest -m sevennet tests/foundation \
 		$$(grep -rl --include="test_*.py" --exclude-dir=foundation "pytest.mark.sevennet" tests)
-
-test-orb: $(ORB_STAMP)  ## ORB
-	$(ORB)/bin/python -m pytest tests/foundation/test_orb.py tests/foundation/test_weights.py
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .
