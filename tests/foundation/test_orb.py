@@ -77,6 +77,21 @@ def test_energies_and_features_equal_the_packages_own(weights):
     assert features.shape == (3, ours.feature_size)
 
 
+def test_the_default_precision_of_torch_is_of_no_account(weights):
+    """A calculator of MACE in the same process sets it to float64."""
+    import torch
+
+    expected = load_foundation(ORBSettings(weights=str(weights), device="cpu")).evaluate([slab()])
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        batch = load_foundation(ORBSettings(weights=str(weights), device="auto")).evaluate([slab()])
+    finally:
+        torch.set_default_dtype(before)
+    np.testing.assert_allclose(batch.energies, expected.energies, atol=1e-4)
+    np.testing.assert_allclose(batch.forces[0], expected.forces[0], atol=1e-3)
+
+
 def test_forces_and_stress_are_central_differences(foundation):
     """Of the potential and of what is added to it, to 1e-6 of the greatest: the forces conserve energy."""
     atoms, step = slab(), 1e-5

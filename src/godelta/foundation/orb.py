@@ -9,7 +9,8 @@ import hashlib
 import importlib.metadata
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ from godelta.foundation.torch_graph import Latent, Pass, TorchFoundation
 from godelta.foundation.weights import Source, damaged, find_weights, read_weights
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 NAME = "orb-v2-mptrj"
@@ -114,12 +116,14 @@ class ORBFoundation(TorchFoundation):
             use_stress_displacement=stress, use_rotation=False
         )
         graph.edge_features["vectors"] = vectors
-        features = self._model.model(graph)["node_features"]
+        with _default_dtype(self._dtype):
+            features = self._model.model(graph)["node_features"]
+            energies = self._model.heads["energy"].predict(features, graph).view(-1)
         counts = graph.n_node
         numbers = graph.node_features["atomic_numbers"].long()
         owners = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
         return Pass(
-            energies=self._model.heads["energy"].predict(features, graph).view(-1),
+            energies=energies,
             latent=Latent(features, numbers, owners, len(structures)),
             positions=[positions],
             strains=[strains] if stress else [],
@@ -138,6 +142,19 @@ class ORBFoundation(TorchFoundation):
             output_dtype=self._dtype,
             graph_construction_dtype=self._dtype,
         )
+
+
+@contextmanager
+def _default_dtype(dtype: "torch.dtype") -> Iterator[None]:
+    """What the model makes on its way has the default precision, which calculators of MACE leave changed."""
+    import torch
+
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def _load(path: Path) -> tuple[Any, str]:
@@ -159,7 +176,8 @@ def _load(path: Path) -> tuple[Any, str]:
             mend="give the file of a state dict, as ORB publishes it (NAME.ckpt)",
         )
     config = SystemConfig(radius=RADIUS, max_num_neighbors=NEIGHBOURS)
-    model = orb_v2_architecture(num_message_passing_steps=steps, device="cpu", system_config=config)
+    with _default_dtype(torch.float32):
+        model = orb_v2_architecture(num_message_passing_steps=steps, device="cpu", system_config=config)
     try:
         model.load_state_dict(state, strict=True)
     except Exception as error:
