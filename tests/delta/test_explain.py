@@ -51,6 +51,10 @@ def test_an_influence_is_what_training_without_it_gives(trained, cluster):
         B = G[kept] @ G[kept].T + posterior.noise * np.eye(kept.sum())
         return float(counts @ posterior.mean + g @ G[kept].T @ np.linalg.solve(B, t[kept]))
 
+    beyond = {one.structure_id: one.residual for one in found}
+    first = training.ids[0]
+    own = training.counts[0] if len(posterior.mean) > 1 else training.counts[0].sum(keepdims=True)
+    assert beyond[first] == pytest.approx(training.residuals[0] - own @ posterior.mean)
     everything = np.ones(len(t), dtype=bool)
     assert predicted(everything) == pytest.approx(trained.predict(atoms).energy, abs=1e-6)
     for one in found[:6] + found[-2:]:

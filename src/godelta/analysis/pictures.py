@@ -33,7 +33,7 @@ def energies_of_atoms(atoms: Atoms, energies: Mapping[str, FloatArray], *, title
         for axes, (name, values) in zip(
             np.atleast_1d(figure.subplots(1, len(energies))), energies.items(), strict=True
         ):
-            relative = _relative(atoms, values)
+            relative = above_the_mean(atoms, values)
             most = max(float(np.abs(relative).max()), 1e-6)
             scale = ScalarMappable(TwoSlopeNorm(0.0, -most, most), mpl.colormaps[COLOURS])
             plot_atoms(
@@ -50,7 +50,8 @@ def energies_of_atoms(atoms: Atoms, energies: Mapping[str, FloatArray], *, title
     return figure
 
 
-def _relative(atoms: Atoms, values: FloatArray) -> FloatArray:
+def above_the_mean(atoms: Atoms, values: FloatArray) -> FloatArray:
+    """Values (n,) of atoms less the mean of their element in the structure."""
     relative = np.array(values, dtype=np.float64)
     for number in np.unique(atoms.numbers):
         own = atoms.numbers == number

@@ -176,16 +176,23 @@ def _print(store: Store, answer: _Answer, options: ExplainOptions) -> None:
 
 
 def _print_atoms(answer: _Answer) -> None:
+    from godelta.analysis.pictures import above_the_mean
+
     columns = ["atom", "element", "x", "y", "z"]
     energies = {"foundation": answer.foundation, "Δ": answer.correction}
     known = {name: values for name, values in energies.items() if values is not None}
-    shown = table(*columns, *known)
+    shown = table(*columns, *(name for energy in known for name in (energy, "above mean")))
+    above = {name: above_the_mean(answer.atoms, values) for name, values in known.items()}
     for k, atom in enumerate(answer.atoms):
         place = [f"{x:.2f}" for x in atom.position]
-        shown.add_row(str(k), atom.symbol, *place, *(f"{values[k]:.4f}" for values in known.values()))
-    shown.add_row("all", "", "", "", "", *(f"{values.sum():.4f}" for values in known.values()))
+        pairs = [
+            f"{values[name][k]:{sign}.4f}" for name in known for values, sign in ((known, ""), (above, "+"))
+        ]
+        shown.add_row(str(k), atom.symbol, *place, *pairs)
+    sums = [text for values in known.values() for text in (f"{values.sum():.4f}", "")]
+    shown.add_row("all", "", "", "", "", *sums)
     console.print(shown)
-    console.print("[dim]energies in eV, positions in Å[/]")
+    console.print("[dim]energies in eV, positions in Å; above mean: of the element in this structure[/]")
     if answer.foundation is None:
         console.print("[dim]this foundation does not say what energy is on which atom[/]")
 
@@ -196,7 +203,10 @@ def _print_influences(store: Store, answer: _Answer) -> None:
     for one, structure_id in zip(answer.influences, _ids(store, answer), strict=True):
         shown.add_row(structure_id[:8], f"{one.shift:+.4f}", f"{one.residual:+.4f}")
     console.print(shown)
-    console.print("[dim]eV; shift: E_Δ with this evaluation minus E_Δ without it[/]")
+    console.print(
+        "[dim]eV; shift: E_Δ with this evaluation minus E_Δ without it;"
+        " error: beyond what is usual for the composition[/]"
+    )
 
 
 def _ids(store: Store, answer: _Answer) -> list[str]:

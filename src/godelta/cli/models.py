@@ -72,8 +72,9 @@ def show_models(name: str, folder: Path | None, options: ModelsOptions) -> None:
     proposals = _proposals(store, campaign)
     closed = [one for one in rounds.rounds_of(store, campaign.campaign_id) if one.next_model_id is not None]
     rows = [_row(store, round_, proposals) for round_ in closed]
+    share = bool(campaign.config.get("share", True))
     sets = {"proposed by searches": (proposals.errors, proposals.deviations)}
-    sets |= {"held out": held} if (held := _held_out(store, closed)) is not None else {}
+    sets |= {"held out": held} if (held := _held_out(store, closed, share=share)) is not None else {}
     summary = {label: calibration(*pair) for label, pair in sets.items()}
     if output == "json":
         known = {label: None if one is None else asdict(one) for label, one in summary.items()}
@@ -158,12 +159,16 @@ def _row(store: Store, round_: RoundDocument, proposals: _Proposals) -> dict[str
     }
 
 
-def _held_out(store: Store, closed: list[RoundDocument]) -> "tuple[FloatArray, FloatArray] | None":
+def _held_out(
+    store: Store, closed: list[RoundDocument], *, share: bool
+) -> "tuple[FloatArray, FloatArray] | None":
     """Errors and deviations of the latest model of each chain, evaluations left out one by one."""
     from godelta.delta.held_out import held_out
     from godelta.delta.model import Correction, Learnt
 
-    latest = {round_.chain: round_.next_model_id for round_ in closed}
+    # Of chains that share, the last one has learnt from all of them.
+    last = sorted(closed, key=lambda round_: round_.changed_at)
+    latest = {0 if share else round_.chain: round_.next_model_id for round_ in last}
     parts = []
     for model_id in sorted(set(filter(None, latest.values()))):
         correction = Learnt.from_bytes(models.load_model(store, model_id)).correction

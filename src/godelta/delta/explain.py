@@ -23,7 +23,8 @@ class Influence:
     shift
         The prediction with the evaluation minus the one without it, eV.
     residual
-        Reference minus foundation energy of the evaluation, eV.
+        Reference minus foundation energy of the evaluation beyond the prior mean of its composition, eV: both
+        energies have zeros of their own.
     """
 
     structure_id: str
@@ -83,10 +84,12 @@ def influences(correction: Correction, atoms: Atoms) -> list[Influence]:
     inverse = cho_solve(factor, np.eye(len(t)))
     a, c = inverse @ t, inverse @ (G @ _whitened_row(correction, atoms))
     found = []
+    sizes = training.counts if len(data.mean) > 1 else training.counts.sum(axis=1, keepdims=True)
+    beyond = training.residuals - sizes @ data.mean
     for k in np.flatnonzero(training.evaluated):
         own = np.flatnonzero(training.owners == k)
         shift = float(c[own] @ np.linalg.solve(inverse[np.ix_(own, own)], a[own]))
-        found.append(Influence(training.ids[k], shift, float(training.residuals[k])))
+        found.append(Influence(training.ids[k], shift, float(beyond[k])))
     return sorted(found, key=lambda one: (-abs(one.shift), one.structure_id))
 
 
