@@ -22,10 +22,14 @@ AMPLITUDE_FLOOR = 0.25  # eV per atom: data of one composition must not argue th
 
 @dataclass(frozen=True, slots=True)
 class Spectrum:
-    """Eigenvalues (r,) of G G^T that may differ from zero, and their vectors (N, r)."""
+    """Eigenvalues (r,) of G G^T that may differ from zero, and their vectors (N, r).
+
+    axes: (r, r) right singular vectors of G, by rows, where N > r.
+    """
 
     values: FloatArray
     vectors: FloatArray
+    axes: FloatArray | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +62,8 @@ def spectrum(G: FloatArray) -> Spectrum:
         values, vectors = np.linalg.eigh(G @ G.T)
         return Spectrum(np.maximum(values, 0.0), vectors)
     q, upper = qr(G, mode="economic")
-    left, singular, _ = np.linalg.svd(upper)
-    return Spectrum(singular**2, q @ left)
+    left, singular, axes = np.linalg.svd(upper)
+    return Spectrum(singular**2, q @ left, axes)
 
 
 def fit_hyperparameters(
@@ -102,10 +106,17 @@ def profile(
     return Hyperparameters(float(np.sqrt(variance)), float(np.sqrt(misfit / n_data)), noise, evidence)
 
 
-def solve(G: FloatArray, t: FloatArray, noise: float, owners: IntArray | None = None) -> Solution:
+def solve(
+    G: FloatArray,
+    t: FloatArray,
+    noise: float,
+    owners: IntArray | None = None,
+    known: Spectrum | None = None,
+) -> Solution:
     """Posterior for G (N, r), t (N,): mean = g . weights, variance/s² = k** - |projection g|².
 
-    Data with the same owner (N,) are left out together; by default each has its own.
+    Data with the same owner (N,) are left out together; by default each has its own. known: `spectrum(G)`,
+    where it has been computed.
     """
     if len(G) <= G.shape[1]:
         B = G @ G.T
@@ -118,15 +129,15 @@ def solve(G: FloatArray, t: FloatArray, noise: float, owners: IntArray | None = 
         left, right, offset = inverse.T, inverse, 0.0
         residual = inverse.T @ half
     else:
-        q, upper = qr(G, mode="economic")
-        rotation, singular, axes = np.linalg.svd(upper)
-        vectors = q @ rotation
-        shifted = singular**2 + noise
+        known = spectrum(G) if known is None or known.axes is None else known
+        values, vectors, axes = known.values, known.vectors, known.axes
+        assert axes is not None  # N > r
+        singular, shifted = np.sqrt(values), values + noise
         projection = (singular / np.sqrt(shifted))[:, None] * axes
         projected = vectors.T @ t
         weights = axes.T @ (singular / shifted * projected)
-        left, right, offset = -vectors * (singular**2 / shifted / noise), vectors.T, 1.0 / noise
-        residual = (t - vectors @ (singular**2 / shifted * projected)) / noise
+        left, right, offset = -vectors * (values / shifted / noise), vectors.T, 1.0 / noise
+        residual = (t - vectors @ (values / shifted * projected)) / noise
     errors, variances = _leave_out(left, right, offset, residual, owners)
     return Solution(weights, projection, errors, variances)
 

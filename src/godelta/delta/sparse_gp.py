@@ -136,7 +136,8 @@ class SparseGP(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         for length in lengths:
             kernel = LocalKernel(inducing, length)
             rows = kernel.rows(list(X))
-            chosen = self._problem(kernel, rows, counts, y, excess, owners).hyperparameters(settings)
+            problem = self._problem(kernel, rows, counts, y, excess, owners)
+            chosen = problem.hyperparameters(settings, problem.spectrum())
             if best is None or chosen.log_evidence > best[0]:
                 best = (chosen.log_evidence, kernel, rows)
             if length == lengths[0] and chosen.data_amplitude < _FLAT:
@@ -155,8 +156,9 @@ class SparseGP(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     ) -> Self:
         """Fit with given inducing points, length scale and kernel rows (N, M); only s and lambda change."""
         problem = self._problem(kernel, rows, counts, y, excess, owners)
-        chosen = problem.hyperparameters(self._settings)
-        solution, self.diagnostics_ = problem.solve(chosen)
+        spectrum = problem.spectrum()
+        chosen = problem.hyperparameters(self._settings, spectrum)
+        solution, self.diagnostics_ = problem.solve(chosen, spectrum)
         extended = np.vstack([solution.weights[None, :], solution.projection])
         extended = kernel.unwhiten(extended)
         self.kernel_, self.rows_ = kernel, rows
@@ -271,12 +273,18 @@ class _Problem:
     owners: IntArray
     unseen: FloatArray
 
-    def hyperparameters(self, settings: DeltaSettings) -> regression.Hyperparameters:
+    def spectrum(self) -> regression.Spectrum:
+        """Spectrum of the data inside the energy window."""
+        inside = self.outside == 0
+        return regression.spectrum(self.features[inside] / np.sqrt(self.atoms[inside])[:, None])
+
+    def hyperparameters(
+        self, settings: DeltaSettings, spectrum: regression.Spectrum
+    ) -> regression.Hyperparameters:
         fixed = settings.hyperparameters == "fixed"
         noises = np.array([max(settings.noise, regression.NOISE_FLOOR)]) if fixed else _NOISES
         inside = self.outside == 0
         d = np.sqrt(self.atoms[inside])
-        spectrum = regression.spectrum(self.features[inside] / d[:, None])
         amplitude = settings.amplitude if fixed else None
         if settings.hyperparameters == "leave_one_out":
             owners = self.owners[inside]
@@ -285,9 +293,14 @@ class _Problem:
             )
         return regression.fit_hyperparameters(spectrum, self.residual[inside] / d, noises, amplitude)
 
-    def solve(self, chosen: regression.Hyperparameters) -> tuple[regression.Solution, Diagnostics]:
+    def solve(
+        self, chosen: regression.Hyperparameters, spectrum: regression.Spectrum
+    ) -> tuple[regression.Solution, Diagnostics]:
         d = self.deviations(chosen.amplitude, chosen.noise)
-        solution = regression.solve(self.features / d[:, None], self.residual / d, chosen.noise, self.owners)
+        known = None if self.outside.any() else spectrum
+        solution = regression.solve(
+            self.features / d[:, None], self.residual / d, chosen.noise, self.owners, known
+        )
         return solution, self._diagnose(solution, d, chosen)
 
     def deviations(self, amplitude: float, noise: float) -> FloatArray:
