@@ -4,6 +4,9 @@ The published weights are a download: a small model with random weights, built f
 and saved to a file, goes the same way.
 """
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -220,6 +223,17 @@ def test_the_file_names_the_potential(weights, foundation):
     assert identity.weights_sha256 == file_sha256(weights)
     assert identity.name == identity.energy_scale == f"mace:{identity.weights_sha256[:12]}"
     assert (identity.device, identity.dtype) == ("cpu", "float64")
+
+
+def test_loading_says_nothing(weights):
+    """In a process of its own: what the packages have to say comes with their first import."""
+    code = (
+        "from godelta.foundation import load_foundation\n"
+        "from godelta.foundation.settings import MACEMP0Settings\n"
+        f"load_foundation(MACEMP0Settings(weights={str(weights)!r}, device='cpu'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
 
 
 def test_an_unknown_species_is_named(foundation):

@@ -1,8 +1,11 @@
 """MACE (Batatia et al., NeurIPS 2022; arXiv:2401.00096), called directly and in batches."""
 
 import importlib.metadata
+import io
 import os
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,10 +74,10 @@ class MACEFoundation(TorchFoundation):
     def __init__(self, settings: MACESettings) -> None:
         name = name_of(settings)
         check_environment(name, "mace")
-        # Before e3nn, whose own constants do not load without the variable that mace sets.
-        import mace  # noqa: F401
-        import torch
-        from e3nn.o3 import Irrep, Irreps
+        with _quiet():
+            # Before e3nn, whose own constants do not load without the variable that mace sets.
+            import torch
+            from e3nn.o3 import Irrep, Irreps
 
         self._torch = torch
         self._device = resolve_device(settings.device)
@@ -172,6 +175,14 @@ def _neighbours(structures: Sequence[Atoms], cutoff: float) -> tuple[Any, Any, A
     return np.concatenate(pairs, axis=1), np.concatenate(shifts), np.concatenate(vectors)
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what the packages tell of an accelerator for GPUs, and of how they load their constants."""
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore", UserWarning)
+        yield
+
+
 def _load(path: Path, wanted: Source, device: str) -> tuple[Any, str]:
     """The model of a file, and the file's hash.
 
@@ -182,7 +193,8 @@ def _load(path: Path, wanted: Source, device: str) -> tuple[Any, str]:
 
     content, sha256 = read_weights(path)
     try:
-        model = torch.load(content, map_location=device, weights_only=False)
+        with _quiet():
+            model = torch.load(content, map_location=device, weights_only=False)
     except Exception as error:
         raise damaged(wanted, path, error) from error
     needed = ("atomic_numbers", "r_max", "products", "atomic_energies_fn")
