@@ -12,6 +12,9 @@ from godelta.foundation.settings import (
     ASEFoundationSettings,
     CHGNetSettings,
     FoundationSettings,
+    MACEMP0Settings,
+    MACEMPA0Settings,
+    ORBSettings,
     SevenNetSettings,
 )
 
@@ -22,6 +25,9 @@ __all__ = [
     "FoundationBatch",
     "FoundationIdentity",
     "FoundationSettings",
+    "MACEMP0Settings",
+    "MACEMPA0Settings",
+    "ORBSettings",
     "Potential",
     "PotentialBatch",
     "SevenNetSettings",
