@@ -168,6 +168,16 @@ def test_a_repeated_cell_has_repeated_energies(foundation):
     assert batch.energies[1] == pytest.approx(4 * batch.energies[0], abs=1e-6)
 
 
+def test_a_left_handed_cell_is_the_same_crystal(foundation):
+    right = slab()
+    left = right.copy()
+    left.set_cell(right.cell.array[[1, 0, 2]])
+    batch = foundation.evaluate_with([right, left], stress=True)
+    assert batch.energies[1] == pytest.approx(batch.energies[0], abs=1e-9)
+    np.testing.assert_allclose(batch.forces[1], batch.forces[0], atol=1e-9)
+    np.testing.assert_allclose(batch.stresses[1], batch.stresses[0], atol=1e-9)
+
+
 def test_isolated_atoms_and_the_empty_batch(foundation):
     far = Atoms("AgS", positions=[[2, 2, 2], [10, 10, 10]], cell=[16.0] * 3)
     single = Atoms("Ag", positions=[[2, 2, 2]], cell=[16.0] * 3)
