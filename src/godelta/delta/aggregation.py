@@ -43,12 +43,28 @@ def pool_batch(
     counts
         (B, species) numbers of atoms.
     """
-    n_structures, n_species = counts.shape
-    if settings.aggregation == "species":
-        group, sizes = owners * n_species + kinds, counts.reshape(-1)
-    else:
-        group, sizes = owners, counts.sum(1)
+    group, sizes = _groups(kinds, owners, counts, settings)
     total = features.new_zeros(len(sizes), features.shape[1]).index_add(0, group, features)
     if settings.pooling == "mean":
         total = total / sizes.clamp(min=1.0)[:, None]
-    return total.reshape(n_structures, -1)
+    return total.reshape(len(counts), -1)
+
+
+def pull_back_batch(
+    gradient: "Tensor", kinds: "Tensor", owners: "Tensor", counts: "Tensor", settings: DeltaSettings
+) -> "Tensor":
+    """Derivatives by the atoms' features, (N, d), of those by the vectors (B, D) of `pool_batch`."""
+    group, sizes = _groups(kinds, owners, counts, settings)
+    by_group = gradient.reshape(len(sizes), -1)
+    if settings.pooling == "mean":
+        by_group = by_group / sizes.clamp(min=1.0)[:, None]
+    return by_group[group]
+
+
+def _groups(
+    kinds: "Tensor", owners: "Tensor", counts: "Tensor", settings: DeltaSettings
+) -> tuple["Tensor", "Tensor"]:
+    """What each atom is put together with (N,), and how many there are of each."""
+    if settings.aggregation == "species":
+        return owners * counts.shape[1] + kinds, counts.reshape(-1)
+    return owners, counts.sum(1)
