@@ -1,16 +1,14 @@
 """`godelta foundations`: which potentials there are, and what of them is on this machine."""
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-import typer
+from godelta.cli.options import FormatOption
 
 if TYPE_CHECKING:
     from godelta.foundation.catalogue import Entry, Found
 
 
-def foundations(
-    output: Annotated[Literal["table", "json"], typer.Option("--format", help="How to print")] = "table",
-) -> None:
+def foundations(output: FormatOption = "table") -> None:
     """List the foundation potentials: installed or not, weights, licence, elements, energy scale."""
     from godelta.cli.console import print_json
     from godelta.foundation.catalogue import CATALOGUE, look
