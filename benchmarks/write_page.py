@@ -10,6 +10,7 @@ from typing import Any
 
 from cluster_page import cluster_overhead, cluster_queue, cluster_round, cluster_submit
 from engine_ledger import engine_seconds
+from learning_page import learning_curves
 from page import JOBS, load_range, table, where
 from record import RESULTS
 
@@ -44,6 +45,7 @@ def main() -> None:
         ("agox_delta", agox_delta),
         ("agox_predictions", agox_predictions),
         ("delta_forces", delta_forces),
+        ("learning_curves", learning_curves),
     ):
         path = RESULTS / f"{name}.json"
         if path.exists():
