@@ -59,3 +59,16 @@ def test_commands_are_compared_as_a_whole(allowing, cheap_config):
     for word in ("/tmp/srun", "sh", "/opt/mpi.evil/run", "./srun"):
         with pytest.raises(InputError, match="does not allow"):
             refuse_programs(config(word), workspace)
+
+
+def test_a_weight_file_of_mace_is_a_program(allowing, cheap_config):
+    """It is pickled, so whoever names it runs what it holds; those of others hold numbers only."""
+    for name in ("mace-mp-0", "mace-mpa-0"):
+        config = cheap_config(foundation={"name": name, "weights": "/data/own.model"})
+        assert programs_of(config) == ["/data/own.model"]
+        assert programs_of(cheap_config(foundation={"name": name})) == []  # from where the user has put it
+        refuse_programs(config, allowing("programs: [/data/own.model]"))
+        with pytest.raises(InputError, match=r"own\.model, which this workspace does not allow"):
+            refuse_programs(config, allowing("programs: [/data]"))
+    config = cheap_config(foundation={"name": "orb-v2-mptrj", "weights": "/data/own.ckpt"})
+    assert programs_of(config) == []
