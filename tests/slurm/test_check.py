@@ -172,7 +172,10 @@ def test_weights_that_are_not_there(make_scene, require, tmp_path):
     require("chgnet")
     scene = make_scene(foundation={"name": "chgnet"})
     installed = Path(find_spec("chgnet").origin).parent
-    shutil.copytree(installed, tmp_path / "lib" / "chgnet", ignore=shutil.ignore_patterns("*.tar", "tests"))
+    about = next(installed.parent.glob("chgnet-*.dist-info"))
+    for folder in (installed, about):
+        kept_out = shutil.ignore_patterns("*.tar", "tests")
+        shutil.copytree(folder, tmp_path / "lib" / folder.name, ignore=kept_out)
     before(scene, "search", f'export PYTHONPATH="{tmp_path}/lib:$PYTHONPATH"')
     for role in ("reference", "light"):
         scene.adapt(role, queue="nowhere")
@@ -180,8 +183,8 @@ def test_weights_that_are_not_there(make_scene, require, tmp_path):
     assert done.returncode == 1
     lines = part_of(done.stdout, "search-chgnet")
     assert [name for name, (mark, _) in lines.items() if mark == "no"] == ["foundation"]
-    assert "chgnet cannot be loaded here" in lines["foundation"][1]
-    assert "mend: install its weights" in lines["foundation"][1]
+    assert "lacks its weights: chgnet/pretrained/0.3.0" in lines["foundation"][1]
+    assert "mend: pip install --force-reinstall" in lines["foundation"][1]
 
 
 def test_a_cluster_in_maintenance(make_scene):

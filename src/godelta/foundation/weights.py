@@ -158,7 +158,7 @@ def shipped_file(package: str, file: str) -> Shipped:
     except PackageNotFoundError:
         raise InputError(f"{package} is not installed", mend=f"pip install {package}") from None
     for entry in installed.files or ():
-        if entry.match(file):
+        if entry.match(file) and Path(str(installed.locate_file(entry))).is_file():
             known = entry.hash.value if entry.hash is not None and entry.hash.mode == "sha256" else None
             return Shipped(package, Path(str(installed.locate_file(entry))), known and _hexadecimal(known))
     raise InputError(
