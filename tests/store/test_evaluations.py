@@ -1,6 +1,7 @@
 """Evaluations: one worker at a time, paid for once, and only the last lease may commit."""
 
-import multiprocessing
+import subprocess
+import sys
 import threading
 import time
 from datetime import timedelta
@@ -191,16 +192,13 @@ def compute_all(uri: str, name: str, worker: int, count: int) -> None:
 
 
 def test_four_processes_compute_a_hundred_evaluations_exactly_once(store: Store, mongod_uri: str) -> None:
-    context = multiprocessing.get_context("spawn")
+    # As scripts: a package in site-packages may be called `tests` as well, and then no child finds this one.
     workers = [
-        context.Process(target=compute_all, args=(mongod_uri, store.db.name, worker, 100))
+        subprocess.Popen([sys.executable, __file__, mongod_uri, store.db.name, str(worker), "100"])
         for worker in range(4)
     ]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(120)
-    assert [worker.exitcode for worker in workers] == [0, 0, 0, 0]
+    exits = [worker.wait(120) for worker in workers]
+    assert exits == [0, 0, 0, 0]
     computed = [raw["number"] for raw in store.db["computed"].find()]
     assert sorted(computed) == list(range(100))
     assert store.evaluations.count_documents({"state": "ok", "token": 1}) == 100
@@ -318,3 +316,7 @@ def test_one_that_nobody_asked_for_learns_what_it_is(store: Store, make_structur
     assert store.evaluations.find_one()["formula"] == ""
     claim(store, document.structure_hash, R, "w", 60, wanted=document)
     assert store.evaluations.find_one()["formula"] == "Ag2S"
+
+
+if __name__ == "__main__":
+    compute_all(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
