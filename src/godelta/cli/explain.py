@@ -9,7 +9,6 @@ from ase import Atoms
 from rich.markup import escape
 
 from godelta.cli.console import console, print_json, table
-from godelta.cli.longwork import bar
 from godelta.cli.workspace import open_existing
 from godelta.errors import InputError
 from godelta.store import campaigns, models, rounds, structures
@@ -131,12 +130,12 @@ def _nearest(
             where="--data",
             mend="leave --data out, or use a foundation with an embedding: `godelta foundations`",
         )
-    with bar("Environments") as report:
+    with console.status("Looking at environments") as line:
         index = EnvironmentIndex.build(
             foundation,
             _read(options.data),
             numbers=sorted({int(number) for number in atoms.numbers}),
-            done=lambda count: report(count, 0),
+            done=lambda count: line.update(f"Looking at environments of {count} structures"),
         )
     return index.nearest(atoms, options.near)
 

@@ -14,7 +14,7 @@ from godelta.delta.aggregation import pool
 from godelta.delta.embedding_head import Constants, EmbeddingHead
 from godelta.delta.inducing import choose_inducing, median_distance
 from godelta.delta.local_kernel import Environments, LocalKernel
-from godelta.delta.metrics import fit_metrics
+from godelta.delta.metrics import fit_hyperparameters, fit_metrics
 from godelta.delta.settings import DeltaSettings
 from godelta.delta.sparse_gp import Diagnostics, Posterior, SparseGP
 from godelta.delta.training import TrainingSet, gather
@@ -70,13 +70,7 @@ class EmbeddingCorrection:
     @property
     def hyperparameters(self) -> dict[str, float | int]:
         """What the fit chose: plain numbers; amplitude in eV per atom, noise relative to its square."""
-        return {
-            "inducing_points": self.kernel.size,
-            "length_scale": self.kernel.length_scale,
-            "amplitude": self.posterior.amplitude,
-            "noise": self.posterior.noise,
-            "mean_scale": self.posterior.mean_scale,
-        }
+        return fit_hyperparameters(self.kernel, self.posterior)
 
     @property
     def metrics(self) -> dict[str, float | int | None]:

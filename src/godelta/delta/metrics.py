@@ -1,6 +1,18 @@
 """What is told of a fit."""
 
-from godelta.delta.sparse_gp import Diagnostics
+from godelta.delta.local_kernel import LocalKernel
+from godelta.delta.sparse_gp import Diagnostics, Posterior
+
+
+def fit_hyperparameters(kernel: LocalKernel, posterior: Posterior) -> dict[str, float | int]:
+    """What a fit chose: plain numbers; amplitude in eV per atom, noise relative to its square."""
+    return {
+        "inducing_points": kernel.size,
+        "length_scale": kernel.length_scale,
+        "amplitude": posterior.amplitude,
+        "noise": posterior.noise,
+        "mean_scale": posterior.mean_scale,
+    }
 
 
 def fit_metrics(diagnostics: Diagnostics) -> dict[str, float | int | None]:

@@ -13,7 +13,7 @@ from godelta.delta.displaced import moving_atoms
 from godelta.delta.embedding import EmbeddingCorrection
 from godelta.delta.gradients import Datum, environments_of, with_gradients
 from godelta.delta.local_kernel import Environments, LocalKernel
-from godelta.delta.metrics import fit_metrics
+from godelta.delta.metrics import fit_hyperparameters, fit_metrics
 from godelta.delta.repulsion import Repulsion
 from godelta.delta.settings import DeltaSettings
 from godelta.delta.soap import SOAP
@@ -69,13 +69,7 @@ class Correction:
     @property
     def hyperparameters(self) -> dict[str, float | int]:
         """What the fit chose: plain numbers; amplitude in eV per atom, noise relative to its square."""
-        return {
-            "inducing_points": self.kernel.size,
-            "length_scale": self.kernel.length_scale,
-            "amplitude": self.posterior.amplitude,
-            "noise": self.posterior.noise,
-            "mean_scale": self.posterior.mean_scale,
-        }
+        return fit_hyperparameters(self.kernel, self.posterior)
 
     @property
     def metrics(self) -> dict[str, float | int | None]:

@@ -1,7 +1,6 @@
 """What a campaign has learnt, as bytes: npz with a JSON header; nothing in it is ever executed."""
 
 import json
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,11 +9,10 @@ from numpy.typing import NDArray
 from godelta.arrays import pack_arrays, unpack_arrays
 from godelta.delta.embedding_storage import KIND, embedding_from_arrays
 from godelta.delta.embedding_storage import SCHEMA_VERSION as EMBEDDING_SCHEMA_VERSION
+from godelta.delta.gp_storage import gp_from_arrays, gp_to_arrays
 from godelta.delta.local_kernel import LocalKernel
 from godelta.delta.repulsion import Repulsion
-from godelta.delta.settings import DeltaSettings, SOAPSettings
-from godelta.delta.sparse_gp import Diagnostics, Posterior
-from godelta.delta.training import TrainingSet
+from godelta.delta.settings import SOAPSettings
 from godelta.errors import GodeltaError
 
 if TYPE_CHECKING:
@@ -26,33 +24,13 @@ SCHEMA_VERSION = 1
 
 def correction_to_bytes(correction: "Correction") -> bytes:
     """Pack a correction: numbers and settings in JSON, arrays in float64 without loss."""
-    header = {
+    header, arrays = gp_to_arrays(correction)
+    header |= {
         "schema_version": SCHEMA_VERSION,
-        "settings": correction.settings.model_dump(mode="json"),
-        "species": correction.species,
         "selected_environments": correction.selected_environments,
-        "length_scale": correction.kernel.length_scale,
-        "blocks": len(correction.kernel.inducing),
-        "mean_scale": correction.posterior.mean_scale,
-        "amplitude": correction.posterior.amplitude,
-        "noise": correction.posterior.noise,
-        "diagnostics": asdict(correction.diagnostics),
     }
-    arrays = {
-        "header": np.frombuffer(json.dumps(header).encode(), dtype=np.uint8),
-        "ids": np.array(correction.training.ids, dtype=np.str_),
-        "counts": correction.training.counts,
-        "reference_energies": correction.training.reference_energies,
-        "foundation_energies": correction.training.foundation_energies,
-        "rows": correction.rows,
-        "mean": correction.posterior.mean,
-        "weights": correction.posterior.weights,
-        "projection": correction.posterior.projection,
-    }
-    if correction.posterior.unseen is not None:
-        arrays["unseen"] = correction.posterior.unseen
-    arrays.update({f"inducing_{k}": points for k, points in enumerate(correction.kernel.inducing)})
-    return pack_arrays(arrays)
+    packed = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
+    return pack_arrays({"header": packed, "rows": correction.rows, **arrays})
 
 
 def correction_from_bytes(blob: bytes) -> "Correction":
@@ -68,27 +46,7 @@ def correction_from_bytes(blob: bytes) -> "Correction":
     arrays = unpack_arrays(blob)
     header = _checked_header(arrays["header"])
     return Correction(
-        settings=DeltaSettings.model_validate(header["settings"]),
-        species=tuple(header["species"]),
-        training=TrainingSet(
-            ids=tuple(str(name) for name in arrays["ids"]),
-            counts=arrays["counts"],
-            reference_energies=arrays["reference_energies"],
-            foundation_energies=arrays["foundation_energies"],
-        ),
-        kernel=LocalKernel(
-            tuple(arrays[f"inducing_{k}"] for k in range(header["blocks"])), header["length_scale"]
-        ),
-        posterior=Posterior(
-            mean=arrays["mean"],
-            mean_scale=header["mean_scale"],
-            amplitude=header["amplitude"],
-            noise=header["noise"],
-            weights=arrays["weights"],
-            projection=arrays["projection"],
-            unseen=arrays.get("unseen"),
-        ),
-        diagnostics=Diagnostics(**header["diagnostics"]),
+        **gp_from_arrays(header, arrays),
         rows=arrays["rows"],
         selected_environments=header["selected_environments"],
     )
