@@ -59,6 +59,35 @@ def test_with_an_embedding(finish, ask, tmp_path, require):
     assert "novelty" in ask("explain", row["structure_id"], "--data", data).out
 
 
+@pytest.mark.parametrize("aggregation", ["atomic", "global"])
+def test_a_correction_on_an_embedding(finish, ask, tmp_path, require, aggregation):
+    """`atomic` has an energy for each atom and a panel in the picture; whole structures have neither."""
+    require("chgnet")
+    finish(
+        foundation={"name": "chgnet"},
+        delta={"descriptor": "embedding", "aggregation": aggregation},
+        budget={"rounds": 1},
+    )
+    row, path = best(ask), tmp_path / "atoms.png"
+    answer = ask("explain", row["structure_id"], "--format", "json").json()
+    own = {one["structure_id"] for one in answer["evaluations"]}
+    assert row["structure_id"] in own
+    on_atoms = [atom["delta"] for atom in answer["atoms"]]
+    table = ask("explain", row["structure_id"], "--image", path).out
+    with Image.open(path) as image:
+        width, height = image.size
+    if aggregation == "global":
+        assert on_atoms == [None] * 4
+        assert "compares whole structures (aggregation: global): nothing of it is on one atom" in table
+        assert width < 1.5 * height
+        return
+    learnt = row["energy"] - row["foundation_energy"]
+    assert sum(on_atoms) == pytest.approx(learnt, abs=0.1)
+    assert f"{sum(on_atoms):.4f}" in table
+    assert width > 1.5 * height
+    assert "whole structures" not in table
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

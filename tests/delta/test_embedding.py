@@ -1,11 +1,14 @@
 """The Δ-model on features, without a foundation: exact Gaussian processes, and derivatives in float64."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import Kernel
 
 from godelta.delta.embedding import EmbeddingCorrection, train_embedding
+from godelta.delta.explain import atomic_corrections, environments_of, influences
 from godelta.delta.model import Learnt
 from godelta.delta.settings import DeltaSettings
 from godelta.errors import GodeltaError, InputError
@@ -308,3 +311,48 @@ def test_a_species_that_no_evaluation_holds_is_uncertain(data, cluster):
         correction = fit(embedding(**changes), structures, energies, ids, species=(16, 47, 79))
         known, new = predict(correction, [cluster(40, "Ag3S2"), cluster(40, "Ag2AuS2")])[1]
         assert new > known
+
+
+@pytest.mark.parametrize("changes", ALL, ids=NAMES)
+def test_energies_of_atoms_add_up_where_atoms_are_compared(data, changes):
+    structures, energies, ids = data(10)
+    correction = fit(embedding(**changes), structures, energies, ids)
+    for atoms in data(3, start=40, formulas=("Ag4S3", "Ag", "S5"))[0]:
+        parts = atomic_corrections(correction, environments_of(correction, Features(), atoms))
+        if changes["aggregation"] != "atomic":
+            assert parts is None
+            continue
+        assert parts.shape == (len(atoms),)
+        assert parts.sum() == pytest.approx(predict(correction, [atoms])[0][0], abs=1e-9)
+
+
+@pytest.mark.parametrize("changes", ALL, ids=NAMES)
+def test_an_influence_is_what_the_process_without_the_evaluation_predicts(data, changes):
+    """Against scikit-learn's exact process, with the hyper-parameters and the mean kept."""
+    structures, energies, ids = data(9)
+    atoms = data(1, start=60)[0][0]
+    correction = fit(embedding(noise=1e-3, hyperparameters="fixed", **changes), structures, energies, ids)
+    settings, posterior = correction.settings, correction.posterior
+    mean = np.array([counts(a, settings) @ posterior.mean for a in structures])
+
+    def predicted(kept):
+        noise = posterior.amplitude**2 * posterior.noise * np.array([len(structures[k]) for k in kept])
+        process = GaussianProcessRegressor(
+            Structures([*structures, atoms], correction), alpha=noise, optimizer=None
+        ).fit(np.array(kept, dtype=float)[:, None], (energies - mean)[kept])
+        return float(process.predict([[9.0]])[0])
+
+    found = influences(correction, environments_of(correction, Features(), atoms))
+    assert sorted(one.structure_id for one in found) == ids
+    for one in found[:3]:
+        without = [k for k in range(9) if ids[k] != one.structure_id]
+        assert one.shift == pytest.approx(predicted(list(range(9))) - predicted(without), abs=5e-5)
+    assert abs(found[0].shift) > 1e-3
+
+
+def test_a_model_stored_without_kernel_rows_has_no_influences(data):
+    structures, energies, ids = data(5)
+    correction = replace(fit(embedding(), structures, energies, ids), rows=None)
+    again = Learnt.from_bytes(Learnt(correction).to_bytes()).correction
+    assert again.rows is None
+    assert influences(again, environments_of(again, Features(), structures[0])) == []

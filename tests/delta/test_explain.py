@@ -10,6 +10,11 @@ from godelta.delta.settings import DeltaSettings
 from godelta.delta.sparse_gp import mean_energy, whitened_data
 
 
+def seen(correction, atoms):
+    features, context = correction.soap.describe(atoms)
+    return Environments(features, context.kinds)
+
+
 @pytest.fixture(
     params=[{}, {"species_kernels": False, "species_mean": False}, {"inducing_points": 12}], ids=str
 )
@@ -26,7 +31,7 @@ def trained(request, cluster, toy_energy):
 
 def test_energies_of_atoms_add_up(trained, cluster):
     for atoms in (cluster(50), cluster(51, "AgS5")):
-        parts = atomic_corrections(trained, atoms)
+        parts = atomic_corrections(trained, seen(trained, atoms))
         assert parts.shape == (len(atoms),)
         assert parts.sum() == pytest.approx(trained.predict(atoms).energy, abs=1e-9)
 
@@ -34,16 +39,16 @@ def test_energies_of_atoms_add_up(trained, cluster):
 def test_an_influence_is_what_training_without_it_gives(trained, cluster):
     """The same linear system without the rows of the evaluation and of its copies."""
     atoms = cluster(60)
-    found = influences(trained, atoms)
+    found = influences(trained, seen(trained, atoms))
     assert [abs(one.shift) for one in found] == sorted((abs(one.shift) for one in found), reverse=True)
     training, posterior, kernel = trained.training, trained.posterior, trained.kernel
     assert {one.structure_id for one in found} == {i for i in training.ids if "~" not in i}
     data = whitened_data(trained.settings, kernel, trained.rows, training)
     d = data.deviations(posterior.amplitude, posterior.noise)
     G, t = data.features / d[:, None], data.residual / d
-    features, context = trained.soap.describe(atoms)
-    row = kernel.row(kernel.values(Environments(features, context.kinds)))
-    counts = np.bincount(context.kinds, minlength=2).astype(float)
+    x = seen(trained, atoms)
+    row = kernel.row(kernel.values(x))
+    counts = np.bincount(x.kinds, minlength=2).astype(float)
     counts = counts if len(posterior.mean) > 1 else counts.sum(keepdims=True)
     g = kernel.whiten(np.concatenate([row, posterior.mean_scale * counts])[None, :])[0]
 
@@ -66,5 +71,5 @@ def test_an_influence_is_what_training_without_it_gives(trained, cluster):
 def test_the_mean_of_the_composition_is_part_of_it(trained, cluster):
     atoms = cluster(70)
     counts = np.array([3.0, 4.0]) if len(trained.posterior.mean) > 1 else np.array([7.0])
-    local = atomic_corrections(trained, atoms).sum() - mean_energy(trained.posterior, counts)
+    local = atomic_corrections(trained, seen(trained, atoms)).sum() - mean_energy(trained.posterior, counts)
     assert local == pytest.approx(trained.predict(atoms).energy - mean_energy(trained.posterior, counts))

@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from godelta.analysis.environments import Neighbourhood
     from godelta.arrays import FloatArray
     from godelta.campaign import CampaignConfig
-    from godelta.delta.embedding import EmbeddingCorrection
     from godelta.delta.explain import Influence
-    from godelta.delta.model import Correction
+    from godelta.delta.model import AnyCorrection
     from godelta.foundation import Foundation
 
 
@@ -56,7 +55,7 @@ class _Answer:
     atoms: Atoms
     foundation: "FloatArray | None"
     correction: "FloatArray | None"
-    learnt: bool
+    learnt: "AnyCorrection | None"
     influences: "list[Influence]"
     neighbourhoods: "list[Neighbourhood]"
 
@@ -84,8 +83,7 @@ def explain_structure(start: str, folder: Path | None, options: ExplainOptions) 
 
 def _explain(store: Store, document: StructureDocument, options: ExplainOptions) -> _Answer:
     from godelta.campaign import CampaignConfig
-    from godelta.delta.explain import atomic_corrections, influences
-    from godelta.delta.model import Correction
+    from godelta.delta.explain import atomic_corrections, environments_of, influences
     from godelta.foundation import load_foundation
     from godelta.foundation.base import EmbeddingFoundation
 
@@ -95,21 +93,21 @@ def _explain(store: Store, document: StructureDocument, options: ExplainOptions)
     with console.status("Loading the foundation"):
         foundation = load_foundation(config.foundation)
     learnt = _learnt(store, document)
-    correction = learnt if isinstance(learnt, Correction) else None
+    x = None if learnt is None else environments_of(learnt, foundation, atoms)
     embedding = foundation if isinstance(foundation, EmbeddingFoundation) else None
     sites = embedding.site_energies([atoms]) if embedding is not None else None
     return _Answer(
         document=document,
         atoms=atoms,
         foundation=None if sites is None else sites[0],
-        correction=None if correction is None else atomic_corrections(correction, atoms),
-        learnt=learnt is not None,
-        influences=[] if correction is None else influences(correction, atoms)[: options.top],
+        correction=None if learnt is None or x is None else atomic_corrections(learnt, x),
+        learnt=learnt,
+        influences=[] if learnt is None or x is None else influences(learnt, x)[: options.top],
         neighbourhoods=[] if options.data is None else _nearest(foundation, config, atoms, options),
     )
 
 
-def _learnt(store: Store, document: StructureDocument) -> "Correction | EmbeddingCorrection | None":
+def _learnt(store: Store, document: StructureDocument) -> "AnyCorrection | None":
     """What the structure's chain has learnt by now."""
     from godelta.delta.model import Learnt
 
@@ -164,12 +162,15 @@ def _print(store: Store, answer: _Answer, options: ExplainOptions) -> None:
     document = answer.document
     console.print(f"[bold]{document.formula}[/] {document.structure_id[:8]}")
     _print_atoms(answer)
-    if answer.correction is not None:
-        _print_influences(store, answer)
-    elif answer.learnt:
-        console.print("The correction is a function of the embedding, and not split over atoms.")
-    else:
+    if answer.learnt is None:
         console.print("Nothing has been learnt yet: there is no correction to explain.")
+    elif answer.correction is None:
+        console.print(
+            f"The correction compares whole structures (aggregation: {answer.learnt.settings.aggregation}):"
+            " nothing of it is on one atom."
+        )
+    if answer.influences:
+        _print_influences(store, answer)
     if answer.neighbourhoods:
         _print_neighbourhoods(answer, options)
 
@@ -271,7 +272,7 @@ def _draw(answer: _Answer, path: Path) -> None:
         raise InputError(
             "there is no energy of atoms to draw",
             where=str(path),
-            mend="wait for the first round, or use a foundation with an embedding",
+            mend="wait for the first round, or use a foundation that has energies of atoms",
         )
     figure = energies_of_atoms(answer.atoms, known, title=answer.document.formula)
     try:

@@ -45,6 +45,10 @@ class EmbeddingCorrection:
         (D,) what a structure's vector is divided by; ones for `atomic`.
     size_scale
         sqrt(n̄), n̄ the mean number of atoms of a training structure; see `aggregation`.
+    rows
+        (N, M) kernel of the training data with the inducing points; None in models of before it was kept.
+    selected_environments
+        Number of atoms in the training set when the inducing points of `atomic` were chosen.
     """
 
     settings: DeltaSettings
@@ -56,6 +60,8 @@ class EmbeddingCorrection:
     diagnostics: Diagnostics
     feature_scale: FloatArray
     size_scale: float
+    rows: FloatArray | None = None
+    selected_environments: int = 0
 
     @cached_property
     def _constants(self) -> dict[str, Constants]:
@@ -107,6 +113,18 @@ class EmbeddingCorrection:
                 mend="use the foundation that it was trained with, or train it anew",
             )
         return embedding
+
+    def environments(self, foundation: Foundation, atoms: Atoms) -> Environments:
+        """Features and species of a structure's atoms."""
+        kinds = species_indices(atoms, self.species)
+        return Environments(features_of(self.check(foundation), [atoms])[0], kinds)
+
+    def row(self, x: Environments) -> FloatArray:
+        """k_M (M,): the kernel of a structure, given by its atoms, with the inducing points."""
+        if self.settings.aggregation == "atomic":
+            return self.kernel.row(self.kernel.values(x))
+        vector = pool(x.features, x.kinds, len(self.species), self.settings) / self.feature_scale
+        return _row(self.kernel, vector, len(x.kinds) / self.size_scale)
 
     def energies(self, foundation: Foundation, structures: Sequence[Atoms]) -> FloatArray:
         """E_Δ (B,) in eV of structures."""
@@ -183,6 +201,8 @@ def train_embedding(  # noqa: PLR0913 - the data, and a way to save work
         gp.diagnostics_,
         feature_scale,
         size_scale,
+        gp.rows_,
+        training.environments,
     )
 
 
@@ -208,18 +228,19 @@ def _fit_structures(
     best: SparseGP | None = None
     for length in lengths:
         kernel = LocalKernel(inducing, length)
-        rows = np.array(
-            [
-                weight * kernel.row(kernel.values(Environments(vector[None, :], np.zeros(1, dtype=np.int64))))
-                for weight, vector in zip(weights, features, strict=True)
-            ]
-        )
+        rows = np.array([_row(kernel, *one) for one in zip(features, weights, strict=True)])
         gp = SparseGP(training.counts.shape[1], settings)
         gp.fit_rows(kernel, rows, counts, training.residuals, training.excess, owners=training.owners)
         if best is None or gp.diagnostics_.log_evidence > best.diagnostics_.log_evidence:
             best = gp
     assert best is not None  # there is always a length
     return best
+
+
+def _row(kernel: LocalKernel, vector: FloatArray, weight: float) -> FloatArray:
+    """(M,) kernel of a structure that counts `weight` and is one vector (D,), with the inducing points."""
+    one = Environments(vector[None, :], np.zeros(1, dtype=np.int64))
+    return weight * kernel.row(kernel.values(one))
 
 
 def _spreads(features: FloatArray) -> FloatArray:

@@ -22,7 +22,10 @@ def embedding_to_bytes(correction: EmbeddingCorrection) -> bytes:
         "kind": KIND,
         "foundation": correction.foundation,
         "size_scale": correction.size_scale,
+        "selected_environments": correction.selected_environments,
     }
+    if correction.rows is not None:
+        arrays["rows"] = correction.rows
     packed = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
     return pack_arrays({"header": packed, "feature_scale": correction.feature_scale, **arrays})
 
@@ -34,4 +37,6 @@ def embedding_from_arrays(header: dict[str, Any], arrays: dict[str, NDArray[Any]
         foundation=header["foundation"],
         feature_scale=arrays["feature_scale"],
         size_scale=header["size_scale"],
+        rows=arrays.get("rows"),
+        selected_environments=header.get("selected_environments", 0),
     )

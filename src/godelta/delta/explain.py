@@ -6,10 +6,12 @@ import numpy as np
 from ase import Atoms
 from scipy.linalg import cho_factor, cho_solve
 
-from godelta.arrays import FloatArray, IntArray
+from godelta.arrays import FloatArray
+from godelta.delta.embedding import EmbeddingCorrection
 from godelta.delta.local_kernel import Environments
-from godelta.delta.model import Correction
+from godelta.delta.model import AnyCorrection
 from godelta.delta.sparse_gp import whitened_data
+from godelta.foundation.base import Foundation
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,26 @@ class Influence:
     residual: float
 
 
-def atomic_corrections(correction: Correction, atoms: Atoms) -> FloatArray:
+def environments_of(correction: AnyCorrection, foundation: Foundation, atoms: Atoms) -> Environments:
+    """The atoms of a structure as a correction sees them.
+
+    Parameters
+    ----------
+    foundation
+        Whose features a correction on an embedding is a function of.
+    """
+    if isinstance(correction, EmbeddingCorrection):
+        return correction.environments(foundation, atoms)
+    features, context = correction.soap.describe(atoms)
+    return Environments(features, context.kinds)
+
+
+def compares_structures(correction: AnyCorrection) -> bool:
+    """Whether its kernel is one of whole structures, so that nothing of its energy is on an atom."""
+    return isinstance(correction, EmbeddingCorrection) and correction.settings.aggregation != "atomic"
+
+
+def atomic_corrections(correction: AnyCorrection, x: Environments) -> FloatArray | None:
     """The correction's energy on each atom.
 
     The model is a sum over atoms, so that these add up to E_Δ exactly: the local part of each atom's
@@ -41,27 +62,28 @@ def atomic_corrections(correction: Correction, atoms: Atoms) -> FloatArray:
     Parameters
     ----------
     correction
-        A trained Δ-model on local SOAP.
-    atoms
-        n atoms.
+        A trained Δ-model.
+    x
+        The n atoms of a structure, from `environments_of`.
 
     Returns
     -------
     numpy.ndarray
-        (n,) in eV.
+        (n,) in eV; None where the kernel compares whole structures.
     """
-    features, context = correction.soap.describe(atoms)
+    if compares_structures(correction):
+        return None
     kernel, posterior = correction.kernel, correction.posterior
-    energies = np.zeros(len(atoms))
-    for values in kernel.values(Environments(features, context.kinds)):
+    energies = np.zeros(len(x.kinds))
+    for values in kernel.values(x):
         own = slice(kernel.offsets[values.block], kernel.offsets[values.block + 1])
         energies[values.atoms] += values.K[: len(values.atoms)] @ posterior.weights[: kernel.size][own]
     size = len(posterior.mean)
     per_atom = posterior.mean + posterior.mean_scale * posterior.weights[len(posterior.weights) - size :]
-    return np.asarray(energies + (per_atom[context.kinds] if size > 1 else per_atom[0]), dtype=np.float64)
+    return np.asarray(energies + (per_atom[x.kinds] if size > 1 else per_atom[0]), dtype=np.float64)
 
 
-def influences(correction: Correction, atoms: Atoms) -> list[Influence]:
+def influences(correction: AnyCorrection, x: Environments) -> list[Influence]:
     """How much each evaluation of the training moves the prediction of a structure, largest first.
 
     Exact leave-one-out (Rasmussen and Williams, Gaussian Processes for Machine Learning, section 5.4.2) with
@@ -72,17 +94,24 @@ def influences(correction: Correction, atoms: Atoms) -> list[Influence]:
     Parameters
     ----------
     correction
-        A trained Δ-model on local SOAP.
-    atoms
-        The structure that is predicted.
+        A trained Δ-model.
+    x
+        The atoms of the structure that is predicted, from `environments_of`.
+
+    Returns
+    -------
+    list of Influence
+        Empty for a model on an embedding that was stored before its kernel rows were kept.
     """
+    if correction.rows is None:
+        return []
     training = correction.training
     data = whitened_data(correction.settings, correction.kernel, correction.rows, training)
     d = data.deviations(correction.posterior.amplitude, correction.posterior.noise)
     G, t = data.features / d[:, None], data.residual / d
     factor = cho_factor(G @ G.T + correction.posterior.noise * np.eye(len(t)), lower=True)
     inverse = cho_solve(factor, np.eye(len(t)))
-    a, c = inverse @ t, inverse @ (G @ _whitened_row(correction, atoms))
+    a, c = inverse @ t, inverse @ (G @ _whitened_row(correction, x))
     found = []
     sizes = training.counts if len(data.mean) > 1 else training.counts.sum(axis=1, keepdims=True)
     beyond = training.residuals - sizes @ data.mean
@@ -93,16 +122,13 @@ def influences(correction: Correction, atoms: Atoms) -> list[Influence]:
     return sorted(found, key=lambda one: (-abs(one.shift), one.structure_id))
 
 
-def _whitened_row(correction: Correction, atoms: Atoms) -> FloatArray:
-    features, context = correction.soap.describe(atoms)
-    kernel = correction.kernel
-    row = kernel.row(kernel.values(Environments(features, context.kinds)))
-    counts = _counts(correction, context.kinds)
+def _whitened_row(correction: AnyCorrection, x: Environments) -> FloatArray:
+    if isinstance(correction, EmbeddingCorrection):
+        row = correction.row(x)
+    else:
+        row = correction.kernel.row(correction.kernel.values(x))
+    counts = np.bincount(x.kinds, minlength=len(correction.species)).astype(np.float64)
+    counts = counts if len(correction.posterior.mean) > 1 else counts.sum(keepdims=True)
     extended = np.concatenate([row, correction.posterior.mean_scale * counts])
-    whitened: FloatArray = kernel.whiten(extended[None, :])[0]
+    whitened: FloatArray = correction.kernel.whiten(extended[None, :])[0]
     return whitened
-
-
-def _counts(correction: Correction, kinds: IntArray) -> FloatArray:
-    counts = np.bincount(kinds, minlength=len(correction.species)).astype(np.float64)
-    return counts if len(correction.posterior.mean) > 1 else counts.sum(keepdims=True)
