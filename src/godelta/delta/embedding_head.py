@@ -57,6 +57,8 @@ class Constants:
 class EmbeddingHead:
     """Adds E_Δ - kappa sigma to a foundation's energies, and remembers both; good for one evaluation.
 
+    The foundation may show it a batch in pieces, and a piece again in smaller ones.
+
     Parameters
     ----------
     correction
@@ -70,8 +72,8 @@ class EmbeddingHead:
     correction: "EmbeddingCorrection"
     kappa: float = 0.0
     uncertainty: bool = False
-    _energies: list[FloatArray] = field(default_factory=list)
-    _deviations: list[FloatArray] = field(default_factory=list)
+    _energies: dict[int, FloatArray] = field(default_factory=dict)  # by the first structure of the piece
+    _deviations: dict[int, FloatArray] = field(default_factory=dict)
 
     def __call__(self, latent: "Latent") -> "Tensor":
         """(B,) energies in eV, attached to the features' graph."""
@@ -91,7 +93,7 @@ class EmbeddingHead:
         GodeltaError
             The foundation has shown it other than each structure once.
         """
-        energies = np.concatenate([np.empty(0), *self._energies])
+        energies = _in_order(self._energies)
         if len(energies) != n_structures:
             raise GodeltaError(
                 f"the foundation has shown {len(energies)} of {n_structures} structures to the correction",
@@ -99,7 +101,7 @@ class EmbeddingHead:
             )
         if not self._deviations:
             return energies, np.full(n_structures, np.nan)
-        return energies, np.concatenate(self._deviations)
+        return energies, _in_order(self._deviations)
 
     def _evaluate(self, latent: "Latent") -> tuple["Tensor", "Tensor"]:
         """Values (B,) and their derivatives by the features, (N, d)."""
@@ -110,9 +112,9 @@ class EmbeddingHead:
         values, sigma, gradient = constants.gp.evaluate(
             blocks, counts, kappa=self.kappa, uncertainty=self.uncertainty
         )
-        self._energies.append(to_array(values))
+        self._energies[latent.first] = to_array(values)
         if sigma is not None:
-            self._deviations.append(to_array(sigma))
+            self._deviations[latent.first] = to_array(sigma)
             values = values - self.kappa * sigma
         if self.correction.settings.aggregation == "atomic":
             return values, in_order_of_atoms(gradient, blocks)
@@ -134,3 +136,7 @@ class EmbeddingHead:
         weights = counts.sum(1) / self.correction.size_scale
         X = (pooled - centre) / constants.gp.length_scale
         return [TorchBlock.of(X, points, weights, owners, None)]
+
+
+def _in_order(pieces: dict[int, FloatArray]) -> FloatArray:
+    return np.concatenate([np.empty(0), *(pieces[first] for first in sorted(pieces))])

@@ -18,10 +18,13 @@ from godelta.delta.repulsion import Repulsion
 from godelta.delta.settings import DeltaSettings
 from godelta.delta.soap import SOAP
 from godelta.delta.sparse_gp import Diagnostics, Posterior, SparseGP, deviation, mean_energy
+from godelta.delta.torch_correction import TorchCorrection
 from godelta.delta.training import TrainingSet, gather
 from godelta.errors import GodeltaError
 from godelta.foundation.base import EmbeddingFoundation, Foundation, PotentialBatch
+from godelta.foundation.torch_graph import TorchFoundation
 
+GPU_ATOMS = 200  # of a batch below which compiled loops take less than a GPU needs to be started
 Describe = Callable[[SOAP, Sequence[str], Sequence[Atoms]], list[FloatArray]]
 
 
@@ -263,11 +266,23 @@ class Learnt:
         return learnt_from_bytes(blob)
 
 
+def _gpu_of(foundation: Foundation) -> str | None:
+    """The GPU that a foundation is on, None where it is on none."""
+    device = foundation.identity.device if isinstance(foundation, TorchFoundation) else "cpu"
+    return None if device == "cpu" else device
+
+
 class DeltaModel:
     """The potential foundation + Δ + repulsion (a `Potential`); with nothing learnt, the foundation alone.
 
     Atoms under ASE's FixAtoms do not move: what is learnt exerts no force on them. A correction on the
     foundation's own features shares its backward pass, and is in the forces on fixed atoms too.
+
+    Parameters
+    ----------
+    device
+        Where PyTorch evaluates a correction on SOAP, all structures at once. By default a GPU that the
+        foundation is on takes large batches; all else is left to compiled loops on the CPU, which are faster.
 
     Raises
     ------
@@ -280,6 +295,8 @@ class DeltaModel:
         foundation: Foundation,
         correction: AnyCorrection | None = None,
         repulsion: Repulsion | None = None,
+        *,
+        device: str | None = None,
     ) -> None:
         self._with_features = (
             correction.check(foundation) if isinstance(correction, EmbeddingCorrection) else None
@@ -287,6 +304,9 @@ class DeltaModel:
         self.foundation = foundation
         self.correction = correction
         self.repulsion = repulsion
+        on = device or _gpu_of(foundation)
+        self._batched = TorchCorrection(correction, on) if on and isinstance(correction, Correction) else None
+        self._batch_atoms = 0 if device else GPU_ATOMS
 
     @property
     def has_stress(self) -> bool:
@@ -321,18 +341,30 @@ class DeltaModel:
         uncertainties = np.array(batch.uncertainties, dtype=np.float64)
         if not isinstance(self.correction, Correction) and self.repulsion is None:
             return batch
-        for k, atoms in enumerate(structures):
-            moving = moving_atoms(atoms)
-            if isinstance(self.correction, Correction):
-                p = self.correction.predict(atoms, kappa=kappa, uncertainty=uncertainty, moving=moving)
+        if isinstance(self.correction, Correction):
+            predicted = self._predict(self.correction, structures, kappa, uncertainty)
+            for k, p in enumerate(predicted):
                 energies[k] += p.energy
                 forces[k] = forces[k] + p.forces
                 uncertainties[k] = p.uncertainty
-            if self.repulsion is not None:
-                energy, pushes = self.repulsion.evaluate(atoms, moving)
+        if self.repulsion is not None:
+            for k, atoms in enumerate(structures):
+                energy, pushes = self.repulsion.evaluate(atoms, moving_atoms(atoms))
                 energies[k] += energy
                 forces[k] = forces[k] + pushes
         return PotentialBatch(energies, forces, batch.foundation_energies, uncertainties)
+
+    def _predict(
+        self, correction: Correction, structures: Sequence[Atoms], kappa: float, uncertainty: bool
+    ) -> list[Prediction]:
+        """What a correction on SOAP adds."""
+        if self._batched is not None and sum(len(atoms) for atoms in structures) >= self._batch_atoms:
+            found = self._batched.evaluate(structures, kappa=kappa, uncertainty=uncertainty)
+            return [Prediction(float(e), f, float(u)) for e, f, u in zip(*found, strict=True)]
+        return [
+            correction.predict(atoms, kappa=kappa, uncertainty=uncertainty, moving=moving_atoms(atoms))
+            for atoms in structures
+        ]
 
     def _on_features(
         self, structures: Sequence[Atoms], kappa: float, uncertainty: bool, stress: bool

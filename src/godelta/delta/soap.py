@@ -67,12 +67,12 @@ class SOAP:
             )
         self._kind_of = np.full(len(chemical_symbols) + 1, -1, dtype=np.int64)
         self._kind_of[list(self.species)] = np.arange(len(self.species))
-        self._basis = self._make_basis()
+        self.basis = self._make_basis()
 
     @property
     def n_features(self) -> int:
         """Length of an atom's feature vector."""
-        return self._basis.slots.size
+        return self.basis.slots.size
 
     @cached_property
     def digest(self) -> str:
@@ -105,19 +105,40 @@ class SOAP:
         InputError
             For a species that is not covered, or periodic directions without independent cell vectors.
         """
-        positions = np.ascontiguousarray(atoms.positions, dtype=np.float64)
-        cell = np.ascontiguousarray(atoms.cell.array, dtype=np.float64)
         try:
             features, kinds, coefficients, indices, vectors = soap_kernels.describe(
-                positions, cell, atoms.pbc, atoms.numbers, self._kind_of, self._basis
+                *self._arrays(atoms), self.basis
             )
         except ValueError:
-            self.kinds(atoms)  # names the species, if that is what is wrong
-            raise InputError(
-                "the structure is periodic along cell vectors that are missing or not independent",
-                mend="give it a cell, or take the periodicity away",
-            ) from None
+            raise self._refusal(atoms) from None
         return features, SOAPContext(kinds, (indices, vectors), coefficients)
+
+    def neighbours(self, atoms: Atoms) -> tuple[IntArray, IntArray, FloatArray]:
+        """Species indices (n,), and pairs of atoms within the cutoff, each once: (p, 2) and (p, 3) in Å.
+
+        Raises
+        ------
+        InputError
+            As `describe`.
+        """
+        try:
+            kinds, indices, vectors = soap_kernels.neighbours(*self._arrays(atoms), self.basis.r_cut)
+        except ValueError:
+            raise self._refusal(atoms) from None
+        return kinds, indices, vectors
+
+    def _arrays(self, atoms: Atoms) -> tuple[FloatArray, FloatArray, BoolArray, IntArray, IntArray]:
+        positions = np.ascontiguousarray(atoms.positions, dtype=np.float64)
+        cell = np.ascontiguousarray(atoms.cell.array, dtype=np.float64)
+        return positions, cell, atoms.pbc, atoms.numbers, self._kind_of
+
+    def _refusal(self, atoms: Atoms) -> InputError:
+        """What compiled code does not take, in words."""
+        self.kinds(atoms)  # names the species, if that is what is wrong
+        return InputError(
+            "the structure is periodic along cell vectors that are missing or not independent",
+            mend="give it a cell, or take the periodicity away",
+        )
 
     def vjp(self, context: SOAPContext, G: FloatArray, moving: BoolArray | None = None) -> FloatArray:
         """Pull dE/dfeatures G (n, n_features) back to dE/dpositions (n, 3), in units of E per Å.
@@ -127,7 +148,7 @@ class SOAP:
         if moving is None:
             moving = np.ones(len(context.kinds), dtype=np.bool_)
         gradient: FloatArray = soap_kernels.pull_back(
-            context.kinds, context.pairs, context.coefficients, np.ascontiguousarray(G), moving, self._basis
+            context.kinds, context.pairs, context.coefficients, np.ascontiguousarray(G), moving, self.basis
         )
         return gradient
 

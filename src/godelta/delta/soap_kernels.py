@@ -342,6 +342,22 @@ def describe(
     return power_spectrum(c, basis), kinds, c, indices, vectors
 
 
+@compiled
+def neighbours(
+    positions: FloatArray,
+    cell: FloatArray,
+    periodic: BoolArray,
+    numbers: IntArray,
+    table: IntArray,
+    cutoff: float,
+) -> tuple[IntArray, IntArray, FloatArray]:
+    """Kinds (n,), and pairs (indices, vectors) of one structure, as `describe` has them."""
+    kinds = kinds_of(numbers, table)
+    usable = invertible_cell(cell, periodic)
+    indices, vectors = neighbour_pairs(positions, usable, periodic, cutoff)
+    return kinds, indices, vectors
+
+
 @inlined
 def density_gradient(c: FloatArray, gradient: FloatArray, basis: Basis) -> FloatArray:
     """dE/dd (n, species, lm, n_max) from dE/dp (n, n_features)."""

@@ -2,14 +2,16 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from ase import Atoms
 
 from godelta.arrays import FloatArray
 from godelta.foundation.base import FoundationBatch, FoundationIdentity
+from godelta.foundation.pieces import Pieces
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,12 +31,15 @@ class Latent:
         (N,) the structure of each atom, ascending from 0.
     count
         B.
+    first
+        Which structure of the whole batch the first one is, where the batch is evaluated in pieces.
     """
 
     features: "Tensor"
     numbers: "Tensor"
     owners: "Tensor"
     count: int
+    first: int = 0
 
 
 Head = Callable[[Latent], "Tensor"]  # energies (B,) in eV that are added, differentiable in the features
@@ -70,7 +75,13 @@ class Pass:
 
 
 class TorchFoundation(ABC):
-    """A potential with features of atoms: `Foundation` and `EmbeddingFoundation`."""
+    """A potential with features of atoms: `Foundation` and `EmbeddingFoundation`.
+
+    Large batches are evaluated in pieces, see `Pieces`. How a batch is cut decides last bits only, and is the
+    same whenever it is evaluated again.
+    """
+
+    cpu_atoms: ClassVar[int | None] = None  # of a pass on a CPU beyond which larger ones are slower
 
     @property
     @abstractmethod
@@ -107,44 +118,74 @@ class TorchFoundation(ABC):
         FoundationBatch
             `energies` are the potential's own; forces and stresses are those of the sum.
         """
-        import torch
-
         if not structures:
             return FoundationBatch(
                 np.empty(0), [], np.empty((0, 3, 3)) if stress else None, np.empty(0) if head else None
             )
+        parts = self._pieces.evaluate(
+            structures, lambda piece: self._evaluate(structures[piece], head, piece.start, stress=stress)
+        )
+        return FoundationBatch(
+            energies=np.concatenate([part.energies for part in parts]),
+            forces=[forces for part in parts for forces in part.forces],
+            stresses=_joined([part.stresses for part in parts]),
+            added=_joined([part.added for part in parts]),
+        )
+
+    def features(self, structures: Sequence[Atoms]) -> list[FloatArray]:
+        """Features of the atoms, B arrays (n_i, d)."""
+
+        def work(piece: slice) -> list[FloatArray]:
+            latent = self._forward(structures[piece], stress=False).latent
+            return _by_structure(_array(latent.features), structures[piece])
+
+        return [features for part in self._pieces.evaluate(structures, work) for features in part]
+
+    def site_energies(self, structures: Sequence[Atoms]) -> list[FloatArray] | None:
+        """What of the energy is put on each atom, B arrays (n_i,) in eV; None where nothing says so."""
+
+        def work(piece: slice) -> list[FloatArray] | None:
+            sites = self._forward(structures[piece], stress=False).site_energies
+            return None if sites is None else _by_structure(_array(sites), structures[piece])
+
+        parts = self._pieces.evaluate(structures, work)
+        known = [part for part in parts if part is not None]
+        return [sites for part in known for sites in part] if len(known) == len(parts) else None
+
+    @cached_property
+    def _pieces(self) -> Pieces:
+        on_cpu = self.identity.device == "cpu"
+        return Pieces(self.identity.name, self.cpu_atoms if on_cpu else None)
+
+    def _evaluate(
+        self, structures: Sequence[Atoms], head: Head | None, first: int, *, stress: bool
+    ) -> FoundationBatch:
+        """One pass forward and one backward; first: which one of the batch the first structure is."""
+        import torch
+
         done = self._forward(structures, stress=stress)
-        added = head(done.latent) if head is not None else None
+        added = head(replace(done.latent, first=first)) if head is not None else None
         total = done.energies.sum() if added is None else done.energies.sum() + added.sum()
         wanted = [*done.positions, *done.strains]
         gradients = torch.autograd.grad(total, wanted, allow_unused=True)
         # An atom that feels nothing, or a structure of such atoms, is in no graph.
         filled = [torch.zeros_like(w) if g is None else g for w, g in zip(wanted, gradients, strict=True)]
         per_atom = torch.cat(filled[: len(done.positions)])
-        ends = np.cumsum([len(atoms) for atoms in structures])[:-1]
         return FoundationBatch(
             energies=_array(done.energies),
-            forces=np.split(-_array(per_atom), ends),
+            forces=_by_structure(-_array(per_atom), structures),
             stresses=_stresses(filled[len(done.positions) :], done.volumes) if stress else None,
             added=None if added is None else _array(added),
         )
 
-    def features(self, structures: Sequence[Atoms]) -> list[FloatArray]:
-        """Features of the atoms, B arrays (n_i, d)."""
-        if not structures:
-            return []
-        latent = self._forward(structures, stress=False).latent
-        ends = np.cumsum([len(atoms) for atoms in structures])[:-1]
-        return np.split(_array(latent.features), ends)
 
-    def site_energies(self, structures: Sequence[Atoms]) -> list[FloatArray] | None:
-        """What of the energy is put on each atom, B arrays (n_i,) in eV; None where nothing says so."""
-        if not structures:
-            return []
-        sites = self._forward(structures, stress=False).site_energies
-        if sites is None:
-            return None
-        return np.split(_array(sites), np.cumsum([len(atoms) for atoms in structures])[:-1])
+def _by_structure(per_atom: FloatArray, structures: Sequence[Atoms]) -> list[FloatArray]:
+    return np.split(per_atom, np.cumsum([len(atoms) for atoms in structures])[:-1])
+
+
+def _joined(parts: Sequence[FloatArray | None]) -> FloatArray | None:
+    known = [part for part in parts if part is not None]
+    return np.concatenate(known) if known else None
 
 
 def _array(tensor: "Tensor") -> FloatArray:
