@@ -43,7 +43,10 @@ def sparse_gp(like: Atoms, inducing_points: int = INDUCING) -> Any:
             return chosen
 
     environment = Environment(
-        template=like[:0], symbols=like.get_chemical_formula(), use_box_constraint=False, print_report=False
+        template=Atoms(cell=like.cell, pbc=like.pbc),
+        symbols=like.get_chemical_formula(),
+        use_box_constraint=False,
+        print_report=False,
     )
     periodic = bool(like.pbc.any())
     return SparseGPR(
@@ -126,7 +129,8 @@ class Peer:
             model.predict_energy(atoms)
             model.predict_forces(atoms)
 
-        return timed({"foundation": foundation, "delta": delta, "both": both}, new, repeats)
+        alone = timed({"delta_alone": delta}, new, repeats)
+        return timed({"foundation": foundation, "delta": delta, "both": both}, new, repeats) | alone
 
     def curve(self, folder: str, chosen: list[int], held_out: list[int], preset: str) -> dict[str, Any]:
         """Residuals that are predicted for the structures held out; `preset` is always `paper`."""

@@ -74,7 +74,8 @@ class Own:
             "delta": correction.predict,
             "both": lambda atoms: model.evaluate([atoms]),
         }
-        return timed(actions, new, repeats)
+        alone = timed({"delta_alone": correction.predict}, new, repeats)
+        return timed(actions, new, repeats) | alone
 
     def curve(self, folder: str, chosen: list[int], held_out: list[int], preset: str) -> dict[str, Any]:
         """Residuals that are predicted for the structures held out."""
