@@ -8,6 +8,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import Kernel
 
 from godelta.delta.embedding import EmbeddingCorrection, train_embedding
+from godelta.delta.embedding_head import batched, on_cpu
 from godelta.delta.explain import atomic_corrections, environments_of, influences
 from godelta.delta.model import Learnt
 from godelta.delta.settings import DeltaSettings
@@ -184,6 +185,20 @@ def test_derivatives_by_the_features_are_exact(data, changes, kappa):
 
 
 @pytest.mark.parametrize("changes", ALL, ids=NAMES)
+@pytest.mark.parametrize("kappa", [0.0, 1.7])
+def test_compiled_loops_are_the_products_that_a_gpu_is_given(data, changes, kappa):
+    structures, energies, ids = data(10)
+    correction = fit(embedding(**changes), structures, energies, ids)
+    shown = latent(data(4, start=30, formulas=("Ag4S3", "Ag", "S2", "Ag3"))[0])
+    loops = on_cpu(correction, shown, kappa, uncertainty=False)
+    products = batched(correction, shown, kappa, uncertainty=False)
+    assert (loops[1] is None) == (products[1] is None) == (kappa == 0)
+    for one, other in zip(loops, products, strict=True):
+        if one is not None:
+            np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("changes", ALL, ids=NAMES)
 def test_a_batch_is_its_structures_one_by_one(data, changes):
     structures, energies, ids = data(8)
     correction = fit(embedding(**changes), structures, energies, ids)
@@ -356,3 +371,18 @@ def test_a_model_stored_without_kernel_rows_has_no_influences(data):
     again = Learnt.from_bytes(Learnt(correction).to_bytes()).correction
     assert again.rows is None
     assert influences(again, environments_of(again, Features(), structures[0])) == []
+
+
+def test_a_batch_may_be_shown_in_pieces_and_again_in_smaller_ones(data):
+    from dataclasses import replace
+
+    correction = fit(embedding(aggregation="atomic"), *data(8))
+    probes = data(5, start=50)[0]
+    expected = predict(correction, probes)
+    head = correction.head(probes, uncertainty=True)
+    for first, stop in ((0, 2), (2, 5), (2, 3), (3, 5)):  # the second piece did not fit into the memory
+        head(replace(latent(probes[first:stop]), first=first))
+    for found, one_pass in zip(head.results(len(probes)), expected, strict=True):
+        np.testing.assert_allclose(found, one_pass, rtol=1e-10)
+    with pytest.raises(GodeltaError, match="5 of 6 structures"):
+        head.results(6)

@@ -31,6 +31,17 @@ def pool(features: FloatArray, kinds: IntArray, n_species: int, settings: DeltaS
     return total.ravel()
 
 
+def pull_back(gradient: FloatArray, kinds: IntArray, n_species: int, settings: DeltaSettings) -> FloatArray:
+    """Derivatives by the atoms' features, (n, d), of one by the vector (D,) of `pool`."""
+    species = settings.aggregation == "species"
+    group = kinds if species else np.zeros_like(kinds)
+    by_group = gradient.reshape(n_species if species else 1, -1)
+    if settings.pooling == "mean":
+        by_group = by_group / np.maximum(np.bincount(group, minlength=len(by_group)), 1)[:, None]
+    by_atom: FloatArray = by_group[group]
+    return by_atom
+
+
 def pool_batch(
     features: "Tensor", kinds: "Tensor", owners: "Tensor", counts: "Tensor", settings: DeltaSettings
 ) -> "Tensor":

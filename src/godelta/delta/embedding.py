@@ -1,7 +1,7 @@
 """The Δ-model on the features of the foundation itself (arXiv 2502.21179): training and the trained model."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -10,11 +10,12 @@ from ase.data import chemical_symbols
 from numpy.typing import ArrayLike
 
 from godelta.arrays import FloatArray, IntArray
-from godelta.delta.aggregation import pool
+from godelta.delta.aggregation import pool, pull_back
 from godelta.delta.embedding_head import Constants, EmbeddingHead
 from godelta.delta.inducing import choose_inducing, median_distance
 from godelta.delta.local_kernel import Environments, LocalKernel
 from godelta.delta.metrics import fit_hyperparameters, fit_metrics
+from godelta.delta.prediction import Evaluated, evaluate
 from godelta.delta.settings import DeltaSettings
 from godelta.delta.sparse_gp import Diagnostics, Posterior, SparseGP
 from godelta.delta.training import TrainingSet, gather
@@ -66,6 +67,11 @@ class EmbeddingCorrection:
     @cached_property
     def _constants(self) -> dict[str, Constants]:
         return {}
+
+    @cached_property
+    def kind_of(self) -> IntArray:
+        """(119,) index of a species by atomic number; -1 for one that the model does not know."""
+        return _kind_of(self.species)
 
     def constants(self, device: str) -> Constants:
         """Its arrays on a device, made once."""
@@ -123,8 +129,38 @@ class EmbeddingCorrection:
         """k_M (M,): the kernel of a structure, given by its atoms, with the inducing points."""
         if self.settings.aggregation == "atomic":
             return self.kernel.row(self.kernel.values(x))
+        return len(x.kinds) / self.size_scale * self.kernel.row(self.kernel.values(self._pooled(x)))
+
+    def evaluate(self, x: Environments, *, kappa: float = 0.0, uncertainty: bool = False) -> Evaluated:
+        """E_Δ, sigma and the derivative (n, d) of E_Δ - kappa sigma by the features of a structure's atoms.
+
+        Parameters
+        ----------
+        kappa
+            Weight of sigma; other than 0, sigma is given.
+        uncertainty
+            Whether sigma is wanted when kappa is 0.
+        """
+        counts = np.bincount(x.kinds, minlength=len(self.species)).astype(np.float64)
+        counts = counts if len(self.posterior.mean) > 1 else counts.sum(keepdims=True)
+        atomic = self.settings.aggregation == "atomic"
+        done = evaluate(
+            self.kernel,
+            self.posterior,
+            x if atomic else self._pooled(x),
+            counts,
+            kappa=kappa,
+            uncertainty=uncertainty,
+            weight=1.0 if atomic else len(x.kinds) / self.size_scale,
+        )
+        if atomic:
+            return done
+        by_vector = done.gradient[0] / self.feature_scale
+        return replace(done, gradient=pull_back(by_vector, x.kinds, len(self.species), self.settings))
+
+    def _pooled(self, x: Environments) -> Environments:
         vector = pool(x.features, x.kinds, len(self.species), self.settings) / self.feature_scale
-        return _row(self.kernel, vector, len(x.kinds) / self.size_scale)
+        return _single(vector)
 
     def energies(self, foundation: Foundation, structures: Sequence[Atoms]) -> FloatArray:
         """E_Δ (B,) in eV of structures."""
@@ -239,8 +275,11 @@ def _fit_structures(
 
 def _row(kernel: LocalKernel, vector: FloatArray, weight: float) -> FloatArray:
     """(M,) kernel of a structure that counts `weight` and is one vector (D,), with the inducing points."""
-    one = Environments(vector[None, :], np.zeros(1, dtype=np.int64))
-    return weight * kernel.row(kernel.values(one))
+    return weight * kernel.row(kernel.values(_single(vector)))
+
+
+def _single(vector: FloatArray) -> Environments:
+    return Environments(vector[None, :], np.zeros(1, dtype=np.int64))
 
 
 def _spreads(features: FloatArray) -> FloatArray:
@@ -281,9 +320,7 @@ def with_features(foundation: Foundation) -> EmbeddingFoundation:
 
 def species_indices(atoms: Atoms, species: Sequence[int]) -> IntArray:
     """(n,) index of each atom's species; raises InputError for one that is not among them."""
-    kind_of = np.full(len(chemical_symbols) + 1, -1, dtype=np.int64)
-    kind_of[list(species)] = np.arange(len(species))
-    kinds: IntArray = kind_of[atoms.numbers]
+    kinds: IntArray = _kind_of(species)[atoms.numbers]
     if kinds.size and kinds.min() < 0:
         symbol = chemical_symbols[int(atoms.numbers[int(np.argmin(kinds))])]
         known = ", ".join(chemical_symbols[z] for z in species)
@@ -292,6 +329,13 @@ def species_indices(atoms: Atoms, species: Sequence[int]) -> IntArray:
             mend="train it with every species that occurs",
         )
     return kinds
+
+
+def _kind_of(species: Sequence[int]) -> IntArray:
+    """(119,) index of a species by atomic number; -1 for others."""
+    kind_of = np.full(len(chemical_symbols) + 1, -1, dtype=np.int64)
+    kind_of[list(species)] = np.arange(len(species))
+    return kind_of
 
 
 def _check_features(ids: Sequence[str], features: Sequence[FloatArray], size: int) -> None:

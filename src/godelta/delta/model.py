@@ -14,10 +14,11 @@ from godelta.delta.embedding import EmbeddingCorrection
 from godelta.delta.gradients import Datum, environments_of, with_gradients
 from godelta.delta.local_kernel import Environments, LocalKernel
 from godelta.delta.metrics import fit_hyperparameters, fit_metrics
+from godelta.delta.prediction import evaluate
 from godelta.delta.repulsion import Repulsion
 from godelta.delta.settings import DeltaSettings
 from godelta.delta.soap import SOAP
-from godelta.delta.sparse_gp import Diagnostics, Posterior, SparseGP, deviation, mean_energy
+from godelta.delta.sparse_gp import Diagnostics, Posterior, SparseGP
 from godelta.delta.torch_correction import TorchCorrection
 from godelta.delta.training import TrainingSet, gather
 from godelta.errors import GodeltaError
@@ -99,26 +100,12 @@ class Correction:
             (n,) flags; forces on other atoms are zero. All atoms by default.
         """
         features, context = self.soap.describe(atoms)
-        kernel, posterior = self.kernel, self.posterior
-        values = kernel.values(Environments(features, context.kinds))
         counts = np.bincount(context.kinds, minlength=len(self.species)).astype(np.float64)
-        if len(posterior.mean) == 1:
+        if len(self.posterior.mean) == 1:
             counts = counts.sum(keepdims=True)
-        weights = posterior.weights[: kernel.size]
-        sigma = float("nan")
-        if not (kappa or uncertainty):
-            local, G = kernel.pull_back(values, weights, features.shape)
-        else:
-            row = kernel.row(values)
-            local = float(row @ weights)
-            sigma, explained, matrices = deviation(kernel, posterior, values, row, counts)
-            # d(-kappa sigma) = kappa s²/sigma (W^T W k_M) . dk_M - kappa s²/(2 sigma) dk**
-            factor = kappa * posterior.amplitude**2 / sigma
-            G = kernel.pull_back(values, weights + factor * explained, features.shape)[1]
-            if kappa:
-                G -= 0.5 * factor * kernel.self_gradient(values, matrices, features.shape)
-        forces = -self.soap.vjp(context, G, moving)
-        return Prediction(mean_energy(posterior, counts) + local, forces, sigma)
+        x = Environments(features, context.kinds)
+        done = evaluate(self.kernel, self.posterior, x, counts, kappa=kappa, uncertainty=uncertainty)
+        return Prediction(done.energy, -self.soap.vjp(context, done.gradient, moving), done.sigma)
 
     def to_bytes(self) -> bytes:
         """Everything as npz bytes; a refit after `from_bytes` gives the same bits as one before."""

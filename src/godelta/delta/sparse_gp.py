@@ -384,13 +384,15 @@ def deviation(
     values: list[BlockValues],
     row: FloatArray,
     counts: FloatArray,
+    weight: float = 1.0,
 ) -> tuple[float, FloatArray, list[FloatArray]]:
     """Standard deviation [eV], W^T W k_M (M,), and the matrices k(p_i, p_j) of one structure.
 
-    row: its k_M (M,); counts: (c,) as in `SparseGP.counts`.
+    row: its k_M (M,); counts: (c,) as in `SparseGP.counts`; weight: what its environments count.
     """
     scaled = posterior.mean_scale * counts
     prior, matrices = kernel.self_values(values)
+    prior *= weight**2
     seen = posterior.projection @ np.concatenate([row, scaled])
     if posterior.unseen is not None:
         prior += float(np.sum((posterior.unseen @ counts) ** 2))
