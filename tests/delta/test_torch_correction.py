@@ -10,7 +10,8 @@ from godelta.delta.model import DeltaModel, train
 from godelta.delta.settings import DeltaSettings, SOAPSettings
 from godelta.delta.soap import SOAP
 from godelta.errors import GodeltaError, InputError
-from godelta.foundation.base import FoundationBatch
+from godelta.foundation.base import FoundationBatch, FoundationIdentity
+from godelta.foundation.torch_graph import TorchFoundation
 
 SPECIES = [8, 16, 47]
 SETTINGS = {
@@ -206,3 +207,37 @@ def test_a_structure_too_large_for_the_memory_is_refused(monkeypatch, correction
     full_memory(monkeypatch, 12)
     with pytest.raises(GodeltaError, match="16 atoms do not fit into the memory of the GPU"):
         on_torch(correction).evaluate(structures)
+
+
+class OnGPU(TorchFoundation):
+    """A foundation that says that it is on a GPU."""
+
+    feature_size = 1
+    identity = FoundationIdentity(
+        name="far", version="1", weights_sha256=None, dtype="float32", device="cuda", energy_scale="-"
+    )
+
+    def evaluate(self, structures):
+        return Nothing().evaluate(structures)
+
+    def _forward(self, structures, *, stress):
+        raise NotImplementedError
+
+
+def test_a_gpu_takes_large_batches_only(monkeypatch, correction, cluster):
+    """There is no GPU in the tests: how far a call gets tells where it goes."""
+    from godelta.delta import torch_soap
+
+    def no_gpu(self, soap, device):
+        raise RuntimeError(f"no {device}")
+
+    monkeypatch.setattr(torch_soap.TorchSOAP, "__init__", no_gpu)
+    large = [cluster(k, "Ag10S10", spread=2.4) for k in range(10)]
+    model = DeltaModel(OnGPU(), correction)
+    expected = DeltaModel(Nothing(), correction).evaluate(large[:9])
+    np.testing.assert_array_equal(model.evaluate(large[:9]).energies, expected.energies)
+    with pytest.raises(RuntimeError, match="no cuda"):
+        model.evaluate(large)
+    on_cpu = OnGPU.identity.model_copy(update={"device": "cpu"})
+    monkeypatch.setattr(OnGPU, "identity", on_cpu)
+    assert len(DeltaModel(OnGPU(), correction).evaluate(large).energies) == 10
