@@ -58,25 +58,26 @@ class TorchBlock:
         """
         if self.weights is not None:
             return self.weights**2, None
-        padded, here = self._padded(count)
+        padded, here, places = self._padded(count)
         S = _squared_exponential(padded, padded) * here[:, :, None] * here[:, None, :]
         by_row = S.sum(2)
-        return by_row.sum(1), (S @ padded - padded * by_row[..., None])[here]
+        return by_row.sum(1), (S @ padded - padded * by_row[..., None])[self.owners, places]
 
     def gradient(self, weights: "Tensor") -> "Tensor":
         """(n_b, f) derivatives of rows . weights by X; weights (B, m)."""
         P = self.K * weights[self.owners]
         return P @ self.points - self.X * P.sum(1, keepdim=True)
 
-    def _padded(self, count: int) -> tuple["Tensor", "Tensor"]:
-        """X by structure, (B, longest, f), and which places are taken, (B, longest)."""
+    def _padded(self, count: int) -> tuple["Tensor", "Tensor", "Tensor"]:
+        """X by structure, (B, longest, f), which places are taken, (B, longest), and that of each X."""
         import torch
-        from torch.nn.utils.rnn import pad_sequence
 
         sizes = torch.bincount(self.owners, minlength=count)
-        padded = pad_sequence(list(torch.split(self.X, sizes.tolist())), batch_first=True)
-        here = torch.arange(padded.shape[1], device=sizes.device) < sizes[:, None]
-        return padded, here
+        places = torch.arange(len(self.owners), device=sizes.device) - (sizes.cumsum(0) - sizes)[self.owners]
+        here = torch.arange(int(sizes.max()), device=sizes.device) < sizes[:, None]
+        padded = self.X.new_zeros(count, here.shape[1], self.X.shape[1])
+        padded[self.owners, places] = self.X
+        return padded, here, places
 
 
 @dataclass(frozen=True, slots=True)
