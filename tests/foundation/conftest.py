@@ -1,10 +1,12 @@
 """Tests of foundations run in both environments."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))  # for `probes`
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import fcc111
+from probes import cluster, squares
 
 from godelta.errors import InputError
 from godelta.foundation import CHGNetSettings, load_foundation
@@ -18,13 +19,6 @@ from godelta.foundation.weights import file_sha256, verify_shipped
 def foundation(require):
     require("chgnet")
     return load_foundation(CHGNetSettings())
-
-
-def cluster(seed: int, symbols: str = "Ag4S2") -> Atoms:
-    rng = np.random.default_rng(seed)
-    atoms = Atoms(symbols, cell=[18.0] * 3, pbc=False)
-    atoms.positions = 6 + 5 * rng.random((len(atoms), 3))
-    return atoms
 
 
 def test_equals_the_packages_own_calculator(foundation):
@@ -74,11 +68,7 @@ def test_what_is_added_to_the_energy_shares_the_backward_pass(foundation):
     """A function of the features: its forces are central differences of itself."""
     structures, step = [cluster(3), cluster(4)], 1e-2
 
-    def head(latent):
-        squares = (latent.features.double() ** 2).sum(1)
-        return squares.new_zeros(latent.count).index_add(0, latent.owners, squares)
-
-    batch = foundation.evaluate_with(structures, head)
+    batch = foundation.evaluate_with(structures, squares)
     alone = foundation.evaluate(structures)
     np.testing.assert_array_equal(batch.energies, alone.energies)
     moved = []
@@ -86,7 +76,7 @@ def test_what_is_added_to_the_energy_shares_the_backward_pass(foundation):
         copy = structures[1].copy()
         copy.positions[2, 1] += sign * step
         moved.append(copy)
-    up, down = foundation.evaluate_with(moved, head).added
+    up, down = foundation.evaluate_with(moved, squares).added
     slope = (batch.forces[1] - alone.forces[1])[2, 1]
     assert abs(slope) > 0.01
     assert slope == pytest.approx(-(up - down) / (2 * step), rel=1e-2)

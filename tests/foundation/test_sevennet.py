@@ -15,6 +15,7 @@ from scipy.spatial.transform import Rotation
 from godelta.errors import InputError
 from godelta.foundation import SevenNetSettings, check_foundation, load_foundation
 from godelta.foundation.environments import check_environment
+from godelta.foundation.torch_graph import Added
 
 
 @pytest.fixture(scope="module")
@@ -97,9 +98,9 @@ def derivative(foundation, moved, step):
 
 def squares(latent):
     """A function of the features that is no sum over atoms."""
-    features = latent.features
+    features = latent.features.detach().double()
     sums = features.new_zeros((latent.count, features.shape[1])).index_add(0, latent.owners, features)
-    return (sums.double() ** 2).sum(1)
+    return Added((sums**2).sum(1).cpu().numpy(), 2 * sums[latent.owners])
 
 
 def displaced(atoms: Atoms, index: int, axis: int, h: float) -> Atoms:

@@ -22,20 +22,16 @@ if TYPE_CHECKING:
 
 def pool(features: FloatArray, kinds: IntArray, n_species: int, settings: DeltaSettings) -> FloatArray:
     """(D,) vector of one structure with features (n, d); a species that it lacks leaves zeros."""
-    species = settings.aggregation == "species"
-    group = kinds if species else np.zeros_like(kinds)
-    total = np.zeros((n_species if species else 1, features.shape[1]))
-    np.add.at(total, group, features)
-    if settings.pooling == "mean":
-        total /= np.maximum(np.bincount(group, minlength=len(total)), 1)[:, None]
-    return total.ravel()
+    groups = [features[kinds == z] for z in range(n_species)] if _by_species(settings) else [features]
+    if settings.pooling == "sum":
+        return np.concatenate([group.sum(axis=0) for group in groups])
+    return np.concatenate([group.sum(axis=0) / max(len(group), 1) for group in groups])
 
 
 def pull_back(gradient: FloatArray, kinds: IntArray, n_species: int, settings: DeltaSettings) -> FloatArray:
     """Derivatives by the atoms' features, (n, d), of one by the vector (D,) of `pool`."""
-    species = settings.aggregation == "species"
-    group = kinds if species else np.zeros_like(kinds)
-    by_group = gradient.reshape(n_species if species else 1, -1)
+    by_group = gradient.reshape(n_species if _by_species(settings) else 1, -1)
+    group = kinds if _by_species(settings) else np.zeros_like(kinds)
     if settings.pooling == "mean":
         by_group = by_group / np.maximum(np.bincount(group, minlength=len(by_group)), 1)[:, None]
     by_atom: FloatArray = by_group[group]
@@ -76,6 +72,10 @@ def _groups(
     kinds: "Tensor", owners: "Tensor", counts: "Tensor", settings: DeltaSettings
 ) -> tuple["Tensor", "Tensor"]:
     """What each atom is put together with (N,), and how many there are of each."""
-    if settings.aggregation == "species":
+    if _by_species(settings):
         return owners * counts.shape[1] + kinds, counts.reshape(-1)
     return owners, counts.sum(1)
+
+
+def _by_species(settings: DeltaSettings) -> bool:
+    return settings.aggregation == "species"

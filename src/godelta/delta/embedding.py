@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NoReturn
 
 import numpy as np
 from ase import Atoms
@@ -100,7 +101,8 @@ class EmbeddingCorrection:
             A structure holds a species that the model does not know.
         """
         for atoms in structures:
-            species_indices(atoms, self.species)
+            if (self.kind_of[atoms.numbers] < 0).any():
+                _refuse(atoms, self.species)
         return EmbeddingHead(self, kappa, uncertainty)
 
     def check(self, foundation: Foundation) -> EmbeddingFoundation:
@@ -321,14 +323,18 @@ def with_features(foundation: Foundation) -> EmbeddingFoundation:
 def species_indices(atoms: Atoms, species: Sequence[int]) -> IntArray:
     """(n,) index of each atom's species; raises InputError for one that is not among them."""
     kinds: IntArray = _kind_of(species)[atoms.numbers]
-    if kinds.size and kinds.min() < 0:
-        symbol = chemical_symbols[int(atoms.numbers[int(np.argmin(kinds))])]
-        known = ", ".join(chemical_symbols[z] for z in species)
-        raise InputError(
-            f"the Δ-model covers {known}, but the structure contains {symbol}",
-            mend="train it with every species that occurs",
-        )
+    if (kinds < 0).any():
+        _refuse(atoms, species)
     return kinds
+
+
+def _refuse(atoms: Atoms, species: Sequence[int]) -> NoReturn:
+    foreign = next(z for z in atoms.numbers if z not in species)
+    known = ", ".join(chemical_symbols[z] for z in species)
+    raise InputError(
+        f"the Δ-model covers {known}, but the structure contains {chemical_symbols[int(foreign)]}",
+        mend="train it with every species that occurs",
+    )
 
 
 def _kind_of(species: Sequence[int]) -> IntArray:

@@ -1,4 +1,4 @@
-"""The correction on a foundation's features as a function that PyTorch differentiates.
+"""The correction on a foundation's features, as what a foundation adds to its energies.
 
 The foundation calls it in the middle of its own pass, so that forces and stresses of foundation + Δ - kappa
 sigma come from one backward pass. All algebra is in float64, whatever the foundation computes in.
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from godelta.delta.embedding import EmbeddingCorrection
-    from godelta.foundation.torch_graph import Latent
+    from godelta.foundation.torch_graph import Added, Latent
 
 
 @dataclass(frozen=True)
@@ -74,21 +74,17 @@ class EmbeddingHead:
     _energies: dict[int, FloatArray] = field(default_factory=dict)  # by the first structure of the piece
     _deviations: dict[int, FloatArray] = field(default_factory=dict)
 
-    def __call__(self, latent: "Latent") -> "Tensor":
-        """(B,) energies in eV, attached to the features' graph."""
-        import torch
+    def __call__(self, latent: "Latent") -> "Added":
+        """Energies (B,) in eV, and their derivatives by the features."""
+        from godelta.foundation.torch_graph import Added
 
-        from godelta.delta.known_gradient import KnownGradient
-
-        one_by_one = latent.features.device.type == "cpu"
-        with torch.no_grad():
-            shown = on_cpu if one_by_one else batched
-            energies, sigma, gradient = shown(self.correction, latent, self.kappa, self.uncertainty)
-        self._energies[latent.first] = to_array(energies)
-        if sigma is not None:
-            self._deviations[latent.first] = to_array(sigma)
-            energies = energies - self.kappa * sigma
-        return KnownGradient.apply(latent.features, energies, gradient, latent.owners)  # type: ignore[no-any-return, no-untyped-call]
+        evaluate = on_cpu if latent.features.device.type == "cpu" else batched
+        energies, sigma, gradient = evaluate(self.correction, latent, self.kappa, self.uncertainty)
+        self._energies[latent.first] = energies
+        if sigma is None:
+            return Added(energies, gradient)
+        self._deviations[latent.first] = sigma
+        return Added(energies - self.kappa * sigma, gradient)
 
     def results(self, n_structures: int) -> tuple[FloatArray, FloatArray]:
         """E_Δ (B,) and sigma (B,) in eV, NaN where it was not asked for, of all structures evaluated.
@@ -109,7 +105,7 @@ class EmbeddingHead:
         return energies, _in_order(self._deviations)
 
 
-Shown = tuple["Tensor", "Tensor | None", "Tensor"]
+Shown = tuple[FloatArray, FloatArray | None, "Tensor"]
 
 
 def on_cpu(correction: "EmbeddingCorrection", latent: "Latent", kappa: float, uncertainty: bool) -> Shown:
@@ -129,8 +125,7 @@ def on_cpu(correction: "EmbeddingCorrection", latent: "Latent", kappa: float, un
         done = correction.evaluate(x, kappa=kappa, uncertainty=uncertainty)
         energies[k], sigma[k], gradient[begin:end] = done.energy, done.sigma, done.gradient
         begin = end
-    known = torch.from_numpy(sigma) if kappa or uncertainty else None
-    return torch.from_numpy(energies), known, torch.from_numpy(gradient)
+    return energies, sigma if kappa or uncertainty else None, torch.from_numpy(gradient)
 
 
 def batched(correction: "EmbeddingCorrection", latent: "Latent", kappa: float, uncertainty: bool) -> Shown:
@@ -141,11 +136,11 @@ def batched(correction: "EmbeddingCorrection", latent: "Latent", kappa: float, u
     blocks = _blocks(correction, latent, kinds, counts)
     energies, sigma, gradient = constants.gp.evaluate(blocks, counts, kappa=kappa, uncertainty=uncertainty)
     if correction.settings.aggregation == "atomic":
-        return energies, sigma, in_order_of_atoms(gradient, blocks)
-    by_atom = pull_back_batch(
-        gradient / constants.feature_scale, kinds, latent.owners, counts, correction.settings
-    )
-    return energies, sigma, by_atom
+        by_atom = in_order_of_atoms(gradient, blocks)
+    else:
+        by_vector = gradient / constants.feature_scale
+        by_atom = pull_back_batch(by_vector, kinds, latent.owners, counts, correction.settings)
+    return to_array(energies), None if sigma is None else to_array(sigma), by_atom
 
 
 def _blocks(

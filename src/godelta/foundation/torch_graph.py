@@ -42,7 +42,15 @@ class Latent:
     first: int = 0
 
 
-Head = Callable[[Latent], "Tensor"]  # energies (B,) in eV that are added, differentiable in the features
+@dataclass(frozen=True, slots=True)
+class Added:
+    """Energies (B,) in eV that are functions of features, and their derivatives (N, d) by these."""
+
+    energies: FloatArray
+    gradient: "Tensor"
+
+
+Head = Callable[[Latent], Added]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +117,7 @@ class TorchFoundation(ABC):
         Parameters
         ----------
         head
-            Energies (B,) in eV from the features of the atoms.
+            Energies (B,) in eV, and their derivatives, from the features of the atoms.
         stress
             Whether stresses are wanted.
 
@@ -165,9 +173,13 @@ class TorchFoundation(ABC):
 
         done = self._forward(structures, stress=stress)
         added = head(replace(done.latent, first=first)) if head is not None else None
-        total = done.energies.sum() if added is None else done.energies.sum() + added.sum()
-        wanted = [*done.positions, *done.strains]
-        gradients = torch.autograd.grad(total, wanted, allow_unused=True)
+        wanted, features = [*done.positions, *done.strains], done.latent.features
+        roots, seeds = [done.energies], [torch.ones_like(done.energies)]
+        # A graph from features to what is added would cost more than the addition, for small structures.
+        if added is not None and features.requires_grad:
+            roots.append(features)
+            seeds.append(added.gradient.to(features))
+        gradients = torch.autograd.grad(roots, wanted, seeds, allow_unused=True)
         # An atom that feels nothing, or a structure of such atoms, is in no graph.
         filled = [torch.zeros_like(w) if g is None else g for w, g in zip(wanted, gradients, strict=True)]
         per_atom = torch.cat(filled[: len(done.positions)])
@@ -175,7 +187,7 @@ class TorchFoundation(ABC):
             energies=_array(done.energies),
             forces=_by_structure(-_array(per_atom), structures),
             stresses=_stresses(filled[len(done.positions) :], done.volumes) if stress else None,
-            added=None if added is None else _array(added),
+            added=None if added is None else added.energies,
         )
 
 
