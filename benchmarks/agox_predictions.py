@@ -1,6 +1,6 @@
 """Predictions of the preset `paper` beside those of AGOX, the papers' own code, on the same data.
 
-AGOX needs an environment of its own (see agox_delta.py):
+AGOX needs an environment of its own (see agox_peer.py):
 
     python benchmarks/agox_predictions.py agox/bin/python [--write-test-data]
 
@@ -20,9 +20,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from agox_peer import THREADS, sparse_gp
+
 HERE = Path(__file__).resolve().parent
 TEST_DATA = HERE.parent / "tests" / "delta" / "data" / "agox_ag4s2.json"
-THREADS = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "NUMBA")}
 CASES = {  # name: system, structures in training, held out, inducing points, draws
     "clusters, all environments": ("clusters", 100, 40, 1000, 1),
     "clusters, 200 CUR points": ("clusters", 100, 40, 200, 5),
@@ -41,30 +42,16 @@ def read_case(folder, system, n_training, n_new):
 def peer(folder: Path) -> None:
     """Runs in AGOX's environment."""
     import numpy as np
-    from agox.environments import Environment
-    from agox.models.descriptors import SOAP
-    from agox.models.GPR import SparseGPR
-    from agox.models.GPR.kernels import RBF, Constant
-    from agox.utils.sparsifiers import CUR
 
     result = {}
     for name, (system, n_training, n_new, points, draws) in json.loads(
         (folder / "cases").read_text()
     ).items():
         training, new = read_case(folder, system, n_training, n_new)
-        symbols, periodic = training[0].get_chemical_formula(), bool(training[0].pbc.any())
-        environment = Environment(template=training[0][:0], symbols=symbols, use_box_constraint=False)
         result[name] = []
         for seed in range(draws):
             np.random.seed(seed)  # noqa: NPY002 - what AGOX draws from
-            model = SparseGPR(
-                descriptor=SOAP(environment=environment, r_cut=7, nmax=3, lmax=2, sigma=1, periodic=periodic),
-                kernel=Constant(1) * RBF(length_scale=40),
-                sigma=0.01,
-                centralize=True,
-                sparsifier=CUR(m_points=points),
-                use_ray=False,
-            )
+            model = sparse_gp(training[0], points)
             model.train(training)
             energies = [float(model.predict_energy(atoms)) for atoms in new]
             forces = [np.round(model.predict_forces(atoms), 7).tolist() for atoms in new]

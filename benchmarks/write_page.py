@@ -8,6 +8,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from agox_page import agox_predictions, agox_table
+from batches_page import batches
 from cluster_page import cluster_overhead, cluster_queue, cluster_round, cluster_submit
 from engine_ledger import engine_seconds
 from learning_page import learning_curves
@@ -42,7 +44,8 @@ def main() -> None:
         ("cluster_round", cluster_round),
         ("cluster_queue", cluster_queue),
         ("delta_cost", delta_cost),
-        ("agox_delta", agox_delta),
+        ("batches", batches),
+        ("agox_table", agox_table),
         ("agox_predictions", agox_predictions),
         ("delta_forces", delta_forces),
         ("learning_curves", learning_curves),
@@ -369,62 +372,6 @@ def delta_cost(data: dict[str, Any]) -> str:
         + f"\nRetraining after one more of {retraining['structures']} slabs, {retraining['inducing_points']} inducing points:"
         f" {retraining['retrain_s']:.2f} s (limit 1 s), peak memory {retraining['peak_rss_mb']:.0f} MB,"
         f" {retraining['stored_mb']:.1f} MB stored; from nothing {retraining['from_nothing_s']:.1f} s.\n\n{where(data)}"
-    )
-
-
-def agox_delta(data: dict[str, Any]) -> str:
-    rows = [
-        [
-            name,
-            f"{data['median_ms']['godelta'][name]:.2f}",
-            f"{data['median_ms']['agox'][name]:.1f}",
-            f"{data['agox_over_godelta'][name]:.0f}",
-        ]
-        for name in ("cluster", "slab")
-    ]
-    n = {code: len(times["slab"]) for code, times in data["raw_ms"].items()}
-    return (
-        "## Beside AGOX 3.11.1 (`agox_delta.py`)\n\nEnergy + forces of the sparse GP alone, in turn, the same structures (all atoms"
-        " move), the same descriptor and 1000 inducing points;"
-        f" n = {n['godelta']} and {n['agox']} per system.\n\n"
-        + table(["system", "godelta, ms", "AGOX, ms", "ratio"], rows)
-        + "\n"
-        + where(data)
-    )
-
-
-def agox_predictions(data: dict[str, Any]) -> str:
-    rows = []
-    for name, row in data["comparison"].items():
-        energies, forces = row["energies_mev"], row["forces_mev_per_angstrom"]
-        if name != "test":
-            rows.append(
-                [
-                    name,
-                    f"{row['training']} / {row['held_out']}",
-                    f"{energies['godelta_mae']:.1f} / {energies['agox_mae']:.1f}",
-                    f"{forces['godelta_mae']:.1f} / {forces['agox_mae']:.1f}",
-                    f"{energies['rms_difference']:.1f}",
-                    f"{energies['godelta_rms_scatter']:.1f} / {energies['agox_rms_scatter']:.1f}",
-                    f"{row['noise_mev']:.0f}",
-                    f"{forces['rms_difference']:.1f}",
-                    f"{forces['godelta_rms_scatter']:.1f} / {forces['agox_rms_scatter']:.1f}",
-                ]
-            )
-    heads = [
-        "data, preset `paper`",
-        "training / held out",
-        "MAE energy, godelta / AGOX",
-        "MAE forces",
-        "difference of energies, rms",
-        "scatter over draws of CUR",
-        "noise of a label",
-        "difference of forces, rms",
-        "scatter over draws",
-    ]
-    return (
-        "## The predictions of AGOX 3.11.1 (`agox_predictions.py`)\n\nThe same structures and hyper-parameters, meV and meV/Å."
-        " Energies only are learnt, as in the paper.\n\n" + table(heads, rows) + "\n" + where(data)
     )
 
 
