@@ -83,8 +83,12 @@ def _speed(name: str, times: dict[str, Any], what: str, aim: int) -> list[str]:
         f"{theirs:.0f}",
         f"{ours:.2f}" if ours < 5 else f"{ours:.1f}",
         reach,
-        f"{theirs / ours:.1f}",
+        _ratio(theirs / ours),
     ]
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.0f}" if value >= 20 else f"{value:.1f}"
 
 
 def _missed(reached: bool) -> str:
