@@ -96,7 +96,7 @@ class Peer:
 
         return CHGNetCalculator(model=self.chgnet, use_device="cpu")
 
-    def load(self, folder: str, system: str) -> dict[str, float]:
+    def load(self, folder: str, system: str) -> dict[str, Any]:
         """Train on the structures of this system; what CHGNet says of the new ones."""
         training, new = (read(Path(folder) / f"{system}-{kind}.extxyz", ":") for kind in ("training", "new"))
         model = sparse_gp(training[0])
