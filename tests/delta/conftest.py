@@ -5,6 +5,9 @@ import pytest
 from ase import Atoms
 from ase.build import fcc111
 
+from godelta.delta.model import Correction
+from godelta.delta.sparse_gp import SparseGP
+
 
 def _cluster(seed: int, formula: str = "Ag4S3", spread: float = 1.6) -> Atoms:
     """A random cluster without close contacts."""
@@ -44,3 +47,21 @@ def toy_energy() -> Callable[[Atoms], float]:
         return float(np.sum(np.where(like, -0.3, 0.2) * np.exp(-((r / 3.0) ** 2)))) - 0.4 * len(atoms)
 
     return energy
+
+
+def _whitened(correction: Correction) -> tuple:
+    """The regression that a model was fitted to: its problem, noise deviations (N,), and G and t of them."""
+    training, p = correction.training, correction.posterior
+    counts = training.counts.astype(float)
+    counts = counts if correction.settings.species_mean else counts.sum(axis=1, keepdims=True)
+    gp = SparseGP(len(correction.species), correction.settings)
+    data = gp._problem(
+        correction.kernel, correction.rows, counts, training.residuals, training.excess, training.owners
+    )
+    d = data.deviations(p.amplitude / p.scale, p.noise)
+    return data, d, data.features / d[:, None], data.residual / d
+
+
+@pytest.fixture
+def whitened() -> Callable[[Correction], tuple]:
+    return _whitened

@@ -73,7 +73,7 @@ def test_forces_in_training_give_better_forces_elsewhere():
     errors, left_out = {}, {}
     for directions in (0, 1):
         correction = train(
-            DeltaSettings(force_directions=directions),
+            DeltaSettings(forces_as="copies", force_directions=directions),
             (29, 47),
             structures[:20],
             np.zeros(20),

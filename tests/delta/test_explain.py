@@ -7,7 +7,7 @@ from godelta.delta.explain import atomic_corrections, influences
 from godelta.delta.local_kernel import Environments
 from godelta.delta.model import train
 from godelta.delta.settings import DeltaSettings
-from godelta.delta.sparse_gp import mean_energy, whitened_data
+from godelta.delta.sparse_gp import mean_energy
 
 
 def seen(correction, atoms):
@@ -16,7 +16,14 @@ def seen(correction, atoms):
 
 
 @pytest.fixture(
-    params=[{}, {"species_kernels": False, "species_mean": False}, {"inducing_points": 12}], ids=str
+    params=[
+        {},
+        {"species_kernels": False, "species_mean": False},
+        {"inducing_points": 42},
+        {"forces_as": "copies", "force_directions": 1},
+        {"forces_as": "copies", "force_directions": 1, "inducing_points": 12},
+    ],
+    ids=str,
 )
 def trained(request, cluster, toy_energy):
     structures = [cluster(seed) for seed in range(14)] + [cluster(seed, "Ag3S2") for seed in range(14, 20)]
@@ -36,16 +43,14 @@ def test_energies_of_atoms_add_up(trained, cluster):
         assert parts.sum() == pytest.approx(trained.predict(atoms).energy, abs=1e-9)
 
 
-def test_an_influence_is_what_training_without_it_gives(trained, cluster):
-    """The same linear system without the rows of the evaluation and of its copies."""
+def test_an_influence_is_what_training_without_it_gives(trained, cluster, whitened):
+    """The same linear system without the rows of the evaluation and of its forces."""
     atoms = cluster(60)
     found = influences(trained, seen(trained, atoms))
     assert [abs(one.shift) for one in found] == sorted((abs(one.shift) for one in found), reverse=True)
     training, posterior, kernel = trained.training, trained.posterior, trained.kernel
     assert {one.structure_id for one in found} == {i for i in training.ids if "~" not in i}
-    data = whitened_data(trained.settings, kernel, trained.rows, training)
-    d = data.deviations(posterior.amplitude, posterior.noise)
-    G, t = data.features / d[:, None], data.residual / d
+    _, _, G, t = whitened(trained)
     x = seen(trained, atoms)
     row = kernel.row(kernel.values(x))
     counts = np.bincount(x.kinds, minlength=2).astype(float)
@@ -58,13 +63,15 @@ def test_an_influence_is_what_training_without_it_gives(trained, cluster):
 
     beyond = {one.structure_id: one.residual for one in found}
     first = training.ids[0]
-    own = training.counts[0] if len(posterior.mean) > 1 else training.counts[0].sum(keepdims=True)
-    assert beyond[first] == pytest.approx(training.residuals[0] - own @ posterior.mean)
+    size = training.counts[0] if len(posterior.mean) > 1 else training.counts[0].sum(keepdims=True)
+    assert beyond[first] == pytest.approx(training.residuals[0] - size @ posterior.mean)
+    copies = trained.settings.forces_as == "copies"
     everything = np.ones(len(t), dtype=bool)
     assert predicted(everything) == pytest.approx(trained.predict(atoms).energy, abs=1e-6)
     for one in found[:6] + found[-2:]:
-        kept = training.owners != training.ids.index(one.structure_id)
-        assert kept.sum() == len(t) - 2
+        own = training.ids.index(one.structure_id)
+        kept = training.owners != own
+        assert (~kept).sum() == 1 + (1 if copies else 3 * training.counts[own].sum())
         assert one.shift == pytest.approx(predicted(everything) - predicted(kept), abs=1e-6)
 
 

@@ -3,6 +3,8 @@ from pydantic import ValidationError
 
 from godelta.delta.settings import DeltaSettings, SOAPSettings
 
+AS_BEFORE = DeltaSettings(forces_as="copies", force_directions=1)  # defaults when forces were copies
+
 
 def test_the_paper_preset_changes_defaults():
     paper = DeltaSettings(preset="paper")
@@ -51,7 +53,7 @@ def test_mistakes_are_refused(values):
 
 
 def test_campaigns_of_earlier_versions_keep_their_digest():
-    assert DeltaSettings().digest() == "e6ae08e572dfbef4e703cf4e4c57e92efd706faa3c71c64a0e1bd7ca6fcebe76"
+    assert AS_BEFORE.digest() == "e6ae08e572dfbef4e703cf4e4c57e92efd706faa3c71c64a0e1bd7ca6fcebe76"
     paper = DeltaSettings(preset="paper").digest()
     assert paper == "d0bb8f4b493dbaf2402879342a81a24e40e50459c243ff4b26197157720e70a0"
 
@@ -60,7 +62,7 @@ def test_the_accurate_preset_has_a_large_descriptor_and_all_forces():
     accurate = DeltaSettings(preset="accurate")
     assert accurate.soap == SOAPSettings.preset("accurate")
     assert (accurate.forces_as, accurate.force_directions) == ("gradients", 100)
-    changed = {"preset", "soap", "forces_as", "force_directions"}
+    changed = {"preset", "soap"}
     assert accurate.model_dump(exclude=changed) == DeltaSettings().model_dump(exclude=changed)
     assert DeltaSettings.model_validate(accurate.model_dump(mode="json")).digest() == accurate.digest()
 
@@ -72,7 +74,7 @@ def test_an_embedding_has_no_gradients():
 
 def test_campaigns_from_before_embeddings_keep_their_identity():
     """Digests as they were in stored campaigns and models."""
-    assert DeltaSettings().digest() == "e6ae08e572dfbef4e703cf4e4c57e92efd706faa3c71c64a0e1bd7ca6fcebe76"
+    assert AS_BEFORE.digest() == "e6ae08e572dfbef4e703cf4e4c57e92efd706faa3c71c64a0e1bd7ca6fcebe76"
     assert (
         DeltaSettings(preset="paper").digest()
         == "d0bb8f4b493dbaf2402879342a81a24e40e50459c243ff4b26197157720e70a0"
@@ -96,4 +98,15 @@ def test_vectors_of_structures_learn_energies_only_unless_asked():
         vectors = {"descriptor": "embedding", "aggregation": aggregation}
         assert DeltaSettings(**vectors).force_directions == 0
         assert DeltaSettings(**vectors, force_directions=2).force_directions == 2
-    assert DeltaSettings().force_directions == 1
+    assert DeltaSettings().force_directions == 100
+
+
+def test_stored_settings_mean_what_they_meant():
+    """Before derivatives were learned, nothing was stored of how forces are."""
+    stored = AS_BEFORE.model_dump(mode="json")
+    assert "forces_as" not in stored
+    assert DeltaSettings.model_validate(stored) == AS_BEFORE
+    assert DeltaSettings(force_directions=1).forces_as == "gradients"
+    now = DeltaSettings().model_dump(mode="json")
+    assert now["forces_as"] == "gradients"
+    assert DeltaSettings.model_validate(now) == DeltaSettings()

@@ -163,8 +163,7 @@ def _held_out(
     store: Store, closed: list[RoundDocument], *, share: bool
 ) -> "tuple[FloatArray, FloatArray] | None":
     """Errors and deviations of the latest model of each chain, evaluations left out one by one."""
-    from godelta.delta.held_out import held_out
-    from godelta.delta.model import Correction, Learnt
+    from godelta.delta.model import Learnt
 
     # Of chains that share, the last one has learnt from all of them.
     last = sorted(closed, key=lambda round_: round_.changed_at)
@@ -172,8 +171,8 @@ def _held_out(
     parts = []
     for model_id in sorted(set(filter(None, latest.values()))):
         correction = Learnt.from_bytes(models.load_model(store, model_id)).correction
-        if isinstance(correction, Correction):
-            found = held_out(correction)
+        found = None if correction is None else correction.left_out
+        if found is not None:
             parts.append((found.errors[found.inside], found.deviations[found.inside]))
     if not parts:
         return None

@@ -14,11 +14,12 @@ from godelta.arrays import FloatArray, IntArray
 from godelta.delta.aggregation import pool, pull_back
 from godelta.delta.embedding_head import Constants, EmbeddingHead
 from godelta.delta.inducing import choose_inducing, median_distance
+from godelta.delta.left_out import Diagnostics, LeftOut
 from godelta.delta.local_kernel import Environments, LocalKernel
 from godelta.delta.metrics import fit_hyperparameters, fit_metrics
 from godelta.delta.prediction import Evaluated, evaluate
 from godelta.delta.settings import DeltaSettings
-from godelta.delta.sparse_gp import Diagnostics, Posterior, SparseGP
+from godelta.delta.sparse_gp import Posterior, SparseGP
 from godelta.delta.training import TrainingSet, gather
 from godelta.errors import GodeltaError, InputError
 from godelta.foundation.base import EmbeddingFoundation, Foundation, FoundationIdentity
@@ -51,6 +52,8 @@ class EmbeddingCorrection:
         (N, M) kernel of the training data with the inducing points; None in models of before it was kept.
     selected_environments
         Number of atoms in the training set when the inducing points of `atomic` were chosen.
+    left_out
+        What leaving out each evaluation tells; None for a model of before it was kept.
     """
 
     settings: DeltaSettings
@@ -64,6 +67,7 @@ class EmbeddingCorrection:
     size_scale: float
     rows: FloatArray | None = None
     selected_environments: int = 0
+    left_out: LeftOut | None = None
 
     @cached_property
     def _constants(self) -> dict[str, Constants]:
@@ -241,6 +245,7 @@ def train_embedding(  # noqa: PLR0913 - the data, and a way to save work
         size_scale,
         gp.rows_,
         training.environments,
+        gp.left_out_,
     )
 
 

@@ -4,13 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
-from scipy.linalg import cho_factor, cho_solve
 
 from godelta.arrays import FloatArray
 from godelta.delta.embedding import EmbeddingCorrection
 from godelta.delta.local_kernel import Environments
 from godelta.delta.model import AnyCorrection
-from godelta.delta.sparse_gp import whitened_data
 from godelta.foundation.base import Foundation
 
 
@@ -88,8 +86,8 @@ def influences(correction: AnyCorrection, x: Environments) -> list[Influence]:
 
     Exact leave-one-out (Rasmussen and Williams, Gaussian Processes for Machine Learning, section 5.4.2) with
     the inducing points, the hyper-parameters and the prior mean kept: with c = B^-1 G g and a = B^-1 t, the
-    data S of one evaluation (itself and the copies that carry its forces) shift the prediction by
-    c_S . (B^-1)_SS^-1 a_S.
+    data S of one evaluation (itself and what carries its forces) shift the prediction by
+    c_S . (B^-1)_SS^-1 a_S = g . (B^-1 G)_S^T (B^-1)_SS^-1 a_S, where all but g was computed in training.
 
     Parameters
     ----------
@@ -101,34 +99,27 @@ def influences(correction: AnyCorrection, x: Environments) -> list[Influence]:
     Returns
     -------
     list of Influence
-        Empty for a model on an embedding that was stored before its kernel rows were kept.
+        Empty for a model that was stored before this was kept.
     """
-    if correction.rows is None:
+    if correction.left_out is None:
         return []
-    training = correction.training
-    data = whitened_data(correction.settings, correction.kernel, correction.rows, training)
-    d = data.deviations(correction.posterior.amplitude, correction.posterior.noise)
-    G, t = data.features / d[:, None], data.residual / d
-    factor = cho_factor(G @ G.T + correction.posterior.noise * np.eye(len(t)), lower=True)
-    inverse = cho_solve(factor, np.eye(len(t)))
-    a, c = inverse @ t, inverse @ (G @ _whitened_row(correction, x))
-    found = []
-    sizes = training.counts if len(data.mean) > 1 else training.counts.sum(axis=1, keepdims=True)
-    beyond = training.residuals - sizes @ data.mean
-    for k in np.flatnonzero(training.evaluated):
-        own = np.flatnonzero(training.owners == k)
-        shift = float(c[own] @ np.linalg.solve(inverse[np.ix_(own, own)], a[own]))
-        found.append(Influence(training.ids[k], shift, float(beyond[k])))
+    training, mean = correction.training, correction.posterior.mean
+    shifts = correction.left_out.influence @ _extended_row(correction, x)
+    sizes = training.counts if len(mean) > 1 else training.counts.sum(axis=1, keepdims=True)
+    beyond = training.residuals - sizes @ mean
+    own = np.flatnonzero(training.evaluated)
+    found = [
+        Influence(training.ids[k], float(shift), float(beyond[k]))
+        for k, shift in zip(own, shifts, strict=True)
+    ]
     return sorted(found, key=lambda one: (-abs(one.shift), one.structure_id))
 
 
-def _whitened_row(correction: AnyCorrection, x: Environments) -> FloatArray:
+def _extended_row(correction: AnyCorrection, x: Environments) -> FloatArray:
     if isinstance(correction, EmbeddingCorrection):
         row = correction.row(x)
     else:
         row = correction.kernel.row(correction.kernel.values(x))
     counts = np.bincount(x.kinds, minlength=len(correction.species)).astype(np.float64)
     counts = counts if len(correction.posterior.mean) > 1 else counts.sum(keepdims=True)
-    extended = np.concatenate([row, correction.posterior.mean_scale * counts])
-    whitened: FloatArray = correction.kernel.whiten(extended[None, :])[0]
-    return whitened
+    return np.concatenate([row, correction.posterior.mean_scale * counts])

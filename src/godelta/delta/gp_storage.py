@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from godelta.delta.left_out import Diagnostics, LeftOut
 from godelta.delta.local_kernel import LocalKernel
 from godelta.delta.settings import DeltaSettings
-from godelta.delta.sparse_gp import Diagnostics, Posterior
+from godelta.delta.sparse_gp import Posterior
 from godelta.delta.training import TrainingSet
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 Header = dict[str, Any]
 Arrays = dict[str, NDArray[Any]]
+_LEFT_OUT = ("errors", "deviations", "inside", "influence")
 
 
 def gp_to_arrays(fitted: "AnyCorrection") -> tuple[Header, Arrays]:
@@ -29,6 +31,7 @@ def gp_to_arrays(fitted: "AnyCorrection") -> tuple[Header, Arrays]:
         "mean_scale": posterior.mean_scale,
         "amplitude": posterior.amplitude,
         "noise": posterior.noise,
+        "scale": posterior.scale,
         "diagnostics": asdict(fitted.diagnostics),
     }
     arrays: Arrays = {
@@ -42,6 +45,8 @@ def gp_to_arrays(fitted: "AnyCorrection") -> tuple[Header, Arrays]:
     }
     if posterior.unseen is not None:
         arrays["unseen"] = posterior.unseen
+    if (left_out := fitted.left_out) is not None:
+        arrays |= {f"left_out_{name}": getattr(left_out, name) for name in _LEFT_OUT}
     arrays.update({f"inducing_{k}": points for k, points in enumerate(kernel.inducing)})
     return header, arrays
 
@@ -68,6 +73,14 @@ def gp_from_arrays(header: Header, arrays: Arrays) -> dict[str, Any]:
             weights=arrays["weights"],
             projection=arrays["projection"],
             unseen=arrays.get("unseen"),
+            scale=header.get("scale", 1.0),
         ),
         "diagnostics": Diagnostics(**header["diagnostics"]),
+        "left_out": _left_out(arrays),
     }
+
+
+def _left_out(arrays: Arrays) -> LeftOut | None:
+    if "left_out_errors" not in arrays:
+        return None
+    return LeftOut(**{name: arrays[f"left_out_{name}"] for name in _LEFT_OUT})

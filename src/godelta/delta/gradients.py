@@ -6,7 +6,7 @@ depends on composition only. Beside a displaced copy of the structure (`displace
 few meV and is as uncertain as any other, it holds far more of what the forces say, at one row each.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -15,11 +15,13 @@ from ase import Atoms
 
 from godelta.arrays import BoolArray, FloatArray
 from godelta.delta.displaced import MARK, moving_atoms
-from godelta.delta.local_kernel import Environments, EnvironmentSlopes
+from godelta.delta.local_kernel import Environments, LocalKernel
+from godelta.delta.settings import DeltaSettings
 from godelta.delta.soap import SOAP
 from godelta.delta.training import TrainingSet
 
 _STEP = 1e-3  # Å of the central differences of features: relative error 1e-6, round-off 1e-12
+_ROWS_PER_POINT = 10  # derivatives to an inducing point, at most: more of them hardly add to what it knows
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,21 +38,18 @@ def directions_of(
 ) -> FloatArray:
     """Up to `count` orthonormal directions (d, n, 3) in which moving atoms move.
 
-    All coordinates, if there are no more than `count`. Otherwise the first one is along the residual forces,
-    where the foundation is most wrong, and the others are random, always the same for the same id.
+    The first one is along the residual forces, where the foundation is most wrong, the others are random,
+    always the same for the same id, and the same whatever `count`.
     """
     free = np.ones(len(atoms), dtype=np.bool_) if moving is None else moving
     places = np.flatnonzero(np.repeat(free, 3))
-    result = np.zeros((min(count, len(places)), 3 * len(atoms)))
-    if len(places) <= count:
-        result[np.arange(len(places)), places] = 1.0
-        return result.reshape(-1, len(atoms), 3)
     rng = np.random.default_rng(np.frombuffer(sha256(name.encode()).digest()[:16], dtype=np.uint32))
-    trial = rng.normal(size=(len(places), count))
+    trial = rng.normal(size=(len(places), len(places)))
     forces = residual_forces.ravel()[places]
-    if np.abs(forces).max() > 1e-6:
+    if len(places) and np.abs(forces).max() > 1e-6:
         trial[:, 0] = forces
-    result[:, places] = np.linalg.qr(trial)[0].T
+    result = np.zeros((min(count, len(places)), 3 * len(atoms)))
+    result[:, places] = np.linalg.qr(trial)[0].T[: len(result)]
     return result.reshape(-1, len(atoms), 3)
 
 
@@ -58,9 +57,11 @@ def with_gradients(
     training: TrainingSet,
     structures: Sequence[Atoms],
     residual_forces: Mapping[str, FloatArray],
-    count: int,
+    settings: DeltaSettings,
 ) -> tuple[TrainingSet, list[Datum]]:
-    """The data and, for each structure, derivatives along up to `count` directions; in the order of ids.
+    """The data and, for each structure, derivatives along up to `force_directions`; in the order of ids.
+
+    There are fewer directions where all of them would be more than ten times the inducing points.
 
     Parameters
     ----------
@@ -70,6 +71,8 @@ def with_gradients(
         Reference minus foundation forces (n, 3) in eV/Å by id.
     """
     data = [Datum(name, atoms) for name, atoms in zip(training.ids, structures, strict=True)]
+    room = _ROWS_PER_POINT * settings.inducing_points // len(structures)
+    count = min(settings.force_directions, max(room, 1))
     counts, labels = [*training.counts], list(training.residuals)
     for name, atoms in zip(training.ids, structures, strict=True):
         forces = residual_forces[name]
@@ -89,30 +92,54 @@ def with_gradients(
     return merged, [data[k] for k in order]
 
 
-def environments_of(
-    soap: SOAP,
-    data: Sequence[Datum],
-    describe: Callable[[SOAP, Sequence[str], Sequence[Atoms]], list[FloatArray]],
-) -> list[Environments]:
-    """Environments of structures, whose features `describe` gives, and their slopes along directions."""
-    plain = [datum for datum in data if datum.direction is None]
-    features = describe(soap, [datum.id for datum in plain], [datum.atoms for datum in plain])
-    known = {id(datum.atoms): values for datum, values in zip(plain, features, strict=True)}
-    result = []
-    for datum in data:
-        if id(datum.atoms) not in known:
-            known[id(datum.atoms)] = soap.features(datum.atoms)
-        values, kinds = known[id(datum.atoms)], soap.kinds(datum.atoms)
-        if datum.direction is None:
-            result.append(Environments(values, kinds))
-        else:
-            result.append(EnvironmentSlopes(values, kinds, _slopes(soap, datum.atoms, datum.direction)))
+def kernel_rows(
+    kernels: Sequence[LocalKernel], soap: SOAP, data: Sequence[Datum], plain: Mapping[str, FloatArray]
+) -> list[FloatArray]:
+    """Rows (N, M) of the data for each kernel: of structures, and of derivatives of structures, per Å.
+
+    Only one structure's derivatives of features are in memory at a time.
+
+    Parameters
+    ----------
+    plain
+        Features (n, f) of the structures among the data, by id.
+    """
+    result = [np.empty((len(data), kernel.size)) for kernel in kernels]
+    for members in _by_structure(data):
+        atoms = data[members[0]].atoms
+        own = [k for k in members if data[k].direction is None]
+        features = plain[data[own[0]].id] if own else soap.features(atoms)
+        x = Environments(features, soap.kinds(atoms))
+        along, directions = _directions(data, members)
+        slopes = _slopes(soap, atoms, directions)
+        for kernel, rows in zip(kernels, result, strict=True):
+            values = kernel.values(x)
+            rows[own] = kernel.row(values)
+            if along:
+                rows[along] = kernel.slopes(values, slopes)
     return result
 
 
-def _slopes(soap: SOAP, atoms: Atoms, direction: FloatArray) -> FloatArray:
-    """Derivative (n, f) of the features along a direction, per Å."""
-    ahead, behind = atoms.copy(), atoms.copy()
-    ahead.positions += _STEP * direction
-    behind.positions -= _STEP * direction
-    return (soap.features(ahead) - soap.features(behind)) / (2.0 * _STEP)
+def _by_structure(data: Sequence[Datum]) -> Iterator[list[int]]:
+    """Indices of the data of each structure."""
+    members: dict[int, list[int]] = {}
+    for k, datum in enumerate(data):
+        members.setdefault(id(datum.atoms), []).append(k)
+    yield from members.values()
+
+
+def _directions(data: Sequence[Datum], members: Sequence[int]) -> tuple[list[int], list[FloatArray]]:
+    """Which of the members are derivatives, and along what."""
+    found = [(k, u) for k in members if (u := data[k].direction) is not None]
+    return [k for k, _ in found], [u for _, u in found]
+
+
+def _slopes(soap: SOAP, atoms: Atoms, directions: Sequence[FloatArray]) -> FloatArray:
+    """Derivatives (D, n, f) of the features along directions, per Å."""
+    moved, result = atoms.copy(), np.empty((len(directions), len(atoms), soap.n_features))
+    for slope, direction in zip(result, directions, strict=True):
+        moved.positions = atoms.positions + _STEP * direction
+        ahead = soap.features(moved)
+        moved.positions = atoms.positions - _STEP * direction
+        slope[:] = (ahead - soap.features(moved)) / (2.0 * _STEP)
+    return result

@@ -26,13 +26,6 @@ class Environments:
 
 
 @dataclass(frozen=True, slots=True)
-class EnvironmentSlopes(Environments):
-    """Derivative of a structure along a direction: slopes (n, f), of its features, per Å."""
-
-    slopes: FloatArray
-
-
-@dataclass(frozen=True, slots=True)
 class BlockValues:
     """Atoms of one block: indices (n_b,), X and k as `products` has them, with rows rounded up."""
 
@@ -113,28 +106,26 @@ class LocalKernel:
         return result
 
     def rows(self, structures: Sequence[Environments]) -> FloatArray:
-        """(N, M) kernel of structures with inducing points, or its derivatives, per Å, for slopes."""
+        """(N, M) kernel of structures with inducing points."""
         result = np.empty((len(structures), self.size))
-        last: FloatArray | None = None
         for k, environments in enumerate(structures):
-            if environments.features is not last:  # the slopes of a structure follow each other
-                last, values = environments.features, self.values(environments)
-            if isinstance(environments, EnvironmentSlopes):
-                result[k] = self._slope(values, environments.slopes)
-            else:
-                result[k] = self.row(values)
+            result[k] = self.row(self.values(environments))
         return result
 
-    def _slope(self, values: list[BlockValues], slopes: FloatArray) -> FloatArray:
-        """sum_i k(p_i, z_m) (z_m - p_i) . slopes_i / l² (M,), for slopes (n, f)."""
-        result, f = np.zeros(self.size), slopes.shape[1]
+    def slopes(self, values: list[BlockValues], slopes: FloatArray) -> FloatArray:
+        """sum_i k(p_i, z_m) (z_m - p_i) . slopes_i / l² (D, M): derivatives of k_M along D directions.
+
+        slopes: (D, n, f), of the features along each direction. A row does not depend on the other ones, to
+        the last bit: it may be computed again without them.
+        """
+        result, f = np.zeros((len(slopes), self.size)), slopes.shape[2]
         for v in values:
-            n, scaled = len(v.atoms), slopes[v.atoms] / self.length_scale
-            towards = (
-                scaled @ self._blocks[v.block].points[:f] - np.sum(scaled * v.X[:n, :f], axis=1)[:, None]
-            )
+            n, points = len(v.atoms), self._blocks[v.block].points[:f]
             part = slice(self.offsets[v.block], self.offsets[v.block + 1])
-            result[part] = np.einsum("ij,ij->j", v.K[:n], towards)
+            for row, slope in zip(result, slopes, strict=True):
+                scaled = slope[v.atoms] / self.length_scale
+                towards = scaled @ points - np.sum(scaled * v.X[:n, :f], axis=1)[:, None]
+                row[part] = np.einsum("ij,ij->j", v.K[:n], towards)
         return result
 
     def pull_back(

@@ -1,7 +1,8 @@
 """What is told of a fit."""
 
+from godelta.delta.left_out import Diagnostics
 from godelta.delta.local_kernel import LocalKernel
-from godelta.delta.sparse_gp import Diagnostics, Posterior
+from godelta.delta.sparse_gp import Posterior
 
 
 def fit_hyperparameters(kernel: LocalKernel, posterior: Posterior) -> dict[str, float | int]:
@@ -9,7 +10,8 @@ def fit_hyperparameters(kernel: LocalKernel, posterior: Posterior) -> dict[str, 
     return {
         "inducing_points": kernel.size,
         "length_scale": kernel.length_scale,
-        "amplitude": posterior.amplitude,
+        "amplitude": posterior.amplitude / posterior.scale,
+        "uncertainty_scale": posterior.scale,
         "noise": posterior.noise,
         "mean_scale": posterior.mean_scale,
     }

@@ -11,14 +11,15 @@ from numpy.typing import ArrayLike
 from godelta.arrays import BoolArray, FloatArray
 from godelta.delta.displaced import moving_atoms
 from godelta.delta.embedding import EmbeddingCorrection
-from godelta.delta.gradients import Datum, environments_of, with_gradients
+from godelta.delta.gradients import Datum, kernel_rows, with_gradients
+from godelta.delta.left_out import Diagnostics, LeftOut
 from godelta.delta.local_kernel import Environments, LocalKernel
 from godelta.delta.metrics import fit_hyperparameters, fit_metrics
 from godelta.delta.prediction import evaluate
 from godelta.delta.repulsion import Repulsion
 from godelta.delta.settings import DeltaSettings
 from godelta.delta.soap import SOAP
-from godelta.delta.sparse_gp import Diagnostics, Posterior, SparseGP
+from godelta.delta.sparse_gp import Posterior, SparseGP
 from godelta.delta.torch_correction import TorchCorrection
 from godelta.delta.training import TrainingSet, gather
 from godelta.errors import GodeltaError
@@ -51,9 +52,12 @@ class Correction:
     kernel, posterior, diagnostics
         The sparse Gaussian process.
     rows
-        (N, M) kernel of the training structures with the inducing points, for the next training.
+        (N, M) kernel of the training data with the inducing points, for the next training. NaN for
+        derivatives when it comes from `from_bytes`: they are most of it, and can be computed again.
     selected_environments
         Number of atoms in the training set when the inducing points were chosen.
+    left_out
+        What leaving out each evaluation tells; None for a model of before it was kept.
     """
 
     settings: DeltaSettings
@@ -64,6 +68,7 @@ class Correction:
     diagnostics: Diagnostics
     rows: FloatArray
     selected_environments: int
+    left_out: LeftOut | None = None
 
     @cached_property
     def soap(self) -> SOAP:
@@ -176,23 +181,34 @@ def train(  # noqa: PLR0913 - the data, and two ways to save work
     data = [Datum(name, atoms) for name, atoms in zip(training.ids, ordered, strict=True)]
     if residual_forces is not None and settings.force_directions and settings.forces_as == "gradients":
         by_id = dict(zip(ids, residual_forces, strict=True))
-        training, data = with_gradients(training, ordered, by_id, settings.force_directions)
+        training, data = with_gradients(training, ordered, by_id, settings)
     describe = describe or _compute_features
     gp = SparseGP(len(known), settings)
     selected = training.environments
+    counts = training.counts.astype(np.float64)
+    counts = counts if settings.species_mean else counts.sum(axis=1, keepdims=True)
+    labels = counts, training.residuals, training.excess, training.owners
     if previous is not None and _can_continue(previous, settings, known, training):
         selected = previous.selected_environments
-        rows = _continued_rows(previous, soap, data, describe)
-        counts = training.counts.astype(np.float64)
-        counts = counts if settings.species_mean else counts.sum(axis=1, keepdims=True)
-        gp.fit_rows(
-            previous.kernel, rows, counts, training.residuals, training.excess, owners=training.owners
-        )
+        gp.fit_rows(previous.kernel, _continued_rows(previous, soap, data, describe), *labels)
     else:
-        environments = environments_of(soap, data, describe)
-        gp.fit(environments, training.residuals, training.excess, owners=training.owners)
+        plain = _described(soap, data, describe)
+        own = [
+            Environments(plain[datum.id], soap.kinds(datum.atoms))
+            for datum, evaluated in zip(data, training.evaluated, strict=True)
+            if evaluated
+        ]
+        gp.fit_choosing(own, lambda kernels: kernel_rows(kernels, soap, data, plain), *labels)
     return Correction(
-        settings, known, training, gp.kernel_, gp.posterior_, gp.diagnostics_, gp.rows_, selected
+        settings,
+        known,
+        training,
+        gp.kernel_,
+        gp.posterior_,
+        gp.diagnostics_,
+        gp.rows_,
+        selected,
+        gp.left_out_,
     )
 
 
@@ -207,7 +223,7 @@ def _can_continue(
         _same_model(previous, settings, species)
         and previous.selected_environments > settings.inducing_points
         and training.environments < 2 * previous.selected_environments
-        and set(previous.training.ids) <= set(training.ids)
+        and previous.training.evaluated_ids <= training.evaluated_ids
     )
 
 
@@ -216,13 +232,21 @@ def _continued_rows(
 ) -> FloatArray:
     """(N, M) kernel rows: those of `previous` where it has them, new ones for the rest."""
     place = {name: k for k, name in enumerate(previous.training.ids)}
-    rows = np.empty((len(data), previous.kernel.size))
-    new = [k for k, datum in enumerate(data) if datum.id not in place]
+    rows = np.full((len(data), previous.kernel.size), np.nan)
     for k, datum in enumerate(data):
         if datum.id in place:
             rows[k] = previous.rows[place[datum.id]]
-    rows[new] = previous.kernel.rows(environments_of(soap, [data[k] for k in new], describe))
+    new = [k for k in range(len(data)) if np.isnan(rows[k]).any()]
+    missing = [data[k] for k in new]
+    rows[new] = kernel_rows([previous.kernel], soap, missing, _described(soap, missing, describe))[0]
     return rows
+
+
+def _described(soap: SOAP, data: Sequence[Datum], describe: Describe) -> dict[str, FloatArray]:
+    """Features of the structures among the data, by id."""
+    plain = [datum for datum in data if datum.direction is None]
+    names = [datum.id for datum in plain]
+    return dict(zip(names, describe(soap, names, [datum.atoms for datum in plain]), strict=True))
 
 
 def _compute_features(soap: SOAP, _ids: Sequence[str], structures: Sequence[Atoms]) -> list[FloatArray]:

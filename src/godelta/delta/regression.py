@@ -48,12 +48,17 @@ class Hyperparameters:
 
 @dataclass(frozen=True, slots=True)
 class Solution:
-    """weights (r,), projection (min(N, r), r), and leave-one-out residuals and variances/s² (N,) of t."""
+    """weights (r,), projection (min(N, r), r), and leave-one-out residuals and variances/s² (N,) of t.
+
+    influence: (owners, r), one row for each owner in the order of its index: a prediction for g is
+    g . influence higher than it would be without the data of that owner.
+    """
 
     weights: FloatArray
     projection: FloatArray
     loo_residuals: FloatArray
     loo_variances: FloatArray
+    influence: FloatArray
 
 
 def spectrum(G: FloatArray) -> Spectrum:
@@ -128,6 +133,7 @@ def solve(
         inverse = solve_triangular(L, np.eye(len(L)), lower=True)
         left, right, offset = inverse.T, inverse, 0.0
         residual = inverse.T @ half
+        solved = inverse.T, projection  # their product is B^-1 G
     else:
         known = spectrum(G) if known is None or known.axes is None else known
         values, vectors, axes = known.values, known.vectors, known.axes
@@ -138,8 +144,12 @@ def solve(
         weights = axes.T @ (singular / shifted * projected)
         left, right, offset = -vectors * (values / shifted / noise), vectors.T, 1.0 / noise
         residual = (t - vectors @ (values / shifted * projected)) / noise
+        solved = vectors, (singular / shifted)[:, None] * axes
+    names, group = np.unique(np.arange(len(t)) if owners is None else owners, return_inverse=True)
     errors, variances = _leave_out(left, right, offset, residual, owners)
-    return Solution(weights, projection, errors, variances)
+    summed = np.zeros((len(names), solved[0].shape[1]))
+    np.add.at(summed, group.reshape(-1), errors[:, None] * solved[0])
+    return Solution(weights, projection, errors, variances, summed @ solved[1])
 
 
 def _leave_out(

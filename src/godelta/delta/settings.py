@@ -17,11 +17,11 @@ SOAP_PRESETS: dict[str, dict[str, float | int]] = {
     "accurate": {"r_cut": 6.0, "n_max": 6, "l_max": 4, "sigma": 0.5, "weighting_power": 2.0},
 }
 
-# `accurate`: the large descriptor, and all forces. `paper`: one kernel, amplitude 1 eV, length scale
+# `accurate`: the large descriptor. `paper`: one kernel, amplitude 1 eV, length scale
 # 40 and noise 0.01 sqrt(n_atoms) eV.
 DELTA_PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
-    "accurate": {"soap": "accurate", "forces_as": "gradients", "force_directions": 100},
+    "accurate": {"soap": "accurate"},
     "paper": {
         "soap": "paper",
         "inducing_points": 1000,
@@ -32,13 +32,18 @@ DELTA_PRESETS: dict[str, dict[str, Any]] = {
         "amplitude": 1.0,
         "species_kernels": False,
         "species_mean": False,
+        "forces_as": "copies",
         "force_directions": 0,
     },
 }
 
+# Stored settings name every key but these, for the sake of the digests of older campaigns. What they leave
+# out is not the default of today: forces were learned as copies.
+_NOT_ALWAYS_STORED = {"pretrain_from", "forces_as", "aggregation", "pooling"}
 _EMBEDDING_KEYS = ("aggregation", "pooling")
+_ATOMIC_DEFAULTS: dict[str, Any] = {"forces_as": "copies", "force_directions": 1}
 # Forces make one vector per structure better on clusters of metals, worse on Ag4S2 (docs/design.md).
-_VECTOR_DEFAULTS: dict[str, Any] = {"force_directions": 0}
+_VECTOR_DEFAULTS: dict[str, Any] = {"forces_as": "copies", "force_directions": 0}
 
 
 class SOAPSettings(Settings):
@@ -98,16 +103,16 @@ class DeltaSettings(Settings):
     species_kernels: bool = Field(True, description="atoms of different species do not correlate")
     species_mean: bool = Field(True, description="one prior mean per species, else one constant per atom")
     force_directions: int = Field(
-        1,
+        100,
         ge=0,
-        le=100,
-        description="directions along which each evaluation's forces are learned too; 0: energies only,"
-        " the default of the aggregations `species` and `global`",
+        le=1000,
+        description="directions along which each evaluation's forces are learned too, at most; 0: energies"
+        " only. The default is all of up to 33 moving atoms; 1 and 0 with `descriptor: embedding`",
     )
-    forces_as: Literal["copies", "gradients"] = Field(
-        "copies",
-        description="how forces are learned: as energies of displaced copies, or as derivatives of the"
-        " kernel, which says more at a higher cost; with `force_directions: 100` all of up to 33 atoms",
+    forces_as: Literal["gradients", "copies"] = Field(
+        "gradients",
+        description="how forces are learned: as derivatives of the kernel, or as energies of displaced"
+        " copies, which say less and are all that `descriptor: embedding` knows",
     )
     energy_window: float = Field(5.0, gt=0, description="eV above the best; residuals beyond it count softly")
     seed: int = Field(0, ge=0, description="seed of sub-sampling in the choice of inducing points")
@@ -124,6 +129,10 @@ class DeltaSettings(Settings):
         defaults = DELTA_PRESETS.get(preset, {}) if isinstance(preset, str) else {}
         if values.get("aggregation") in ("global", "species"):
             defaults = {**_VECTOR_DEFAULTS, **defaults}
+        elif values.get("descriptor") == "embedding":
+            defaults = {**_ATOMIC_DEFAULTS, **defaults}
+        if set(cls.model_fields) - values.keys() <= _NOT_ALWAYS_STORED:
+            defaults = {**defaults, "forces_as": "copies"}
         return {**defaults, **values}
 
     @model_validator(mode="after")

@@ -11,8 +11,8 @@ prior variance (s_mu/s)². mu is only a robust guess of where that prior is cent
 constant per atom of a species exactly, whatever s_mu.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Self, TypeGuard
 
 import numpy as np
@@ -23,9 +23,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from godelta.arrays import FloatArray, IntArray
 from godelta.delta import leave_one_out, regression
 from godelta.delta.inducing import choose_inducing, median_distance
-from godelta.delta.local_kernel import BlockValues, Environments, EnvironmentSlopes, LocalKernel
+from godelta.delta.left_out import LeftOut, diagnose, uncertainty_scale
+from godelta.delta.local_kernel import BlockValues, Environments, LocalKernel
 from godelta.delta.settings import DeltaSettings
-from godelta.delta.training import TrainingSet
 
 _NOISES = np.geomspace(regression.NOISE_FLOOR, 1.0, 26)
 _LENGTH_FACTORS = (1.0, 1.25, 1.5)  # of the median distance: longer ones make everything look known
@@ -40,9 +40,10 @@ _WINDOW_NOISE = 0.02  # eV of extra noise deviation per eV outside the energy wi
 class Posterior:
     """What a prediction needs besides the kernel.
 
-    mean: mu (c,) in eV per atom, c = species or 1. mean_scale: s_mu/s. amplitude: s in eV per atom.
-    weights: alpha (M + c,). projection: W (rank, M + c). unseen: (k, c) directions of composition in which
-    the data do not differ from zero, times the further prior deviation of mu along them over s; None: none.
+    mean: mu (c,) in eV per atom, c = species or 1. mean_scale: s_mu/s. amplitude: s in eV per atom, with the
+    scale correction of uncertainties in it, which is `scale`. weights: alpha (M + c,). projection: W
+    (rank, M + c). unseen: (k, c) directions of composition in which the data do not differ from zero, times
+    the further prior deviation of mu along them over s; None: none.
     """
 
     mean: FloatArray
@@ -52,21 +53,7 @@ class Posterior:
     weights: FloatArray
     projection: FloatArray
     unseen: FloatArray | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Diagnostics:
-    """Leave-one-out errors inside the energy window; None where fewer than two structures allow none.
-
-    loo_rmse, loo_rmse_per_atom in eV; loo_z: root mean square of error over predicted deviation.
-    """
-
-    n_structures: int
-    n_inside: int
-    log_evidence: float
-    loo_rmse: float | None
-    loo_rmse_per_atom: float | None
-    loo_z: float | None
+    scale: float = 1.0
 
 
 class SparseGP(RegressorMixin, BaseEstimator):  # type: ignore[misc]
@@ -85,8 +72,8 @@ class SparseGP(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     Attributes
     ----------
-    kernel_, rows_, posterior_, diagnostics_
-        Set by `fit`: kernel with inducing points, kernel rows (N, M), posterior, errors.
+    kernel_, rows_, posterior_, left_out_, diagnostics_
+        Set by `fit`: kernel with inducing points, kernel rows (N, M), posterior, what leaving out tells.
     n_features_in_
         Set by `fit` on a matrix: its number of columns.
     """
@@ -111,9 +98,8 @@ class SparseGP(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         excess
             (N,) eV of each structure above the best one; those beyond the energy window count softly.
         owners
-            (N,) index of the structure that each one is a displaced copy of, or a derivative
-            (`EnvironmentSlopes`, y in eV/Å), by default its own. They give no inducing points, and are left
-            out together with their owner.
+            (N,) index of the structure that each one is a displaced copy of, by default its own. Copies give
+            no inducing points, and are left out together with their owner.
 
         Raises
         ------
@@ -121,26 +107,43 @@ class SparseGP(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             From scikit-learn, for a matrix or energies that are not finite, or differ in length.
         """
         X, y = self._checked_data(X, y)
+        owners = np.arange(len(X)) if owners is None else owners
+        own = [x for k, x in enumerate(X) if owners[k] == k]
+        return self.fit_choosing(
+            own, lambda kernels: [kernel.rows(X) for kernel in kernels], self.counts(X), y, excess, owners
+        )
+
+    def fit_choosing(
+        self,
+        own: Sequence[Environments],
+        rows_of: Callable[[Sequence[LocalKernel]], list[FloatArray]],
+        counts: FloatArray,
+        y: FloatArray,
+        excess: FloatArray | None = None,
+        owners: IntArray | None = None,
+    ) -> Self:
+        """Choose inducing points from the environments of `own` structures, and a length scale, and fit.
+
+        rows_of: gives the rows (N, M) of the data for each of some kernels, which may be derivatives: those
+        have counts of zero, and y in eV/Å.
+        """
         settings = self._settings
         rng = np.random.default_rng(settings.seed)
-        owners = np.arange(len(X)) if owners is None else owners
-        groups = self._groups([x for k, x in enumerate(X) if owners[k] == k])
+        groups = self._groups(own)
         inducing = tuple(choose_inducing(groups, settings.inducing_points, settings.inducing_selection, rng))
         median = median_distance(groups, rng)
         if settings.hyperparameters == "fixed":
             lengths = [settings.length_scale or 2.0 * median]
         else:
             lengths = [median * factor for factor in _LENGTH_FACTORS]
-        counts = self.counts(X)
+        kernels = [LocalKernel(inducing, length) for length in lengths]
         best: tuple[float, LocalKernel, FloatArray] | None = None
-        for length in lengths:
-            kernel = LocalKernel(inducing, length)
-            rows = kernel.rows(list(X))
+        for kernel, rows in zip(kernels, rows_of(kernels), strict=True):
             problem = self._problem(kernel, rows, counts, y, excess, owners)
             chosen = problem.hyperparameters(settings, problem.spectrum())
             if best is None or chosen.log_evidence > best[0]:
                 best = (chosen.log_evidence, kernel, rows)
-            if length == lengths[0] and chosen.data_amplitude < _FLAT:
+            if kernel is kernels[0] and chosen.data_amplitude < _FLAT:
                 break
         assert best is not None  # there is always a length
         return self.fit_rows(best[1], best[2], counts, y, excess, owners)
@@ -158,18 +161,27 @@ class SparseGP(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         problem = self._problem(kernel, rows, counts, y, excess, owners)
         spectrum = problem.spectrum()
         chosen = problem.hyperparameters(self._settings, spectrum)
-        solution, self.diagnostics_ = problem.solve(chosen, spectrum)
+        solution, left_out = problem.solve(chosen, spectrum)
+        # Hyper-parameters that somebody has fixed stay as they are.
+        scale = 1.0 if self._settings.hyperparameters == "fixed" else uncertainty_scale(left_out)
         extended = np.vstack([solution.weights[None, :], solution.projection])
         extended = kernel.unwhiten(extended)
         self.kernel_, self.rows_ = kernel, rows
+        self.left_out_ = replace(
+            left_out,
+            deviations=scale * left_out.deviations,
+            influence=kernel.unwhiten(left_out.influence),
+        )
+        self.diagnostics_ = diagnose(self.left_out_, problem.sizes, chosen.log_evidence)
         self.posterior_ = Posterior(
             mean=problem.mean,
             mean_scale=problem.mean_scale,
-            amplitude=chosen.amplitude,
+            amplitude=scale * chosen.amplitude,
             noise=chosen.noise,
             weights=extended[0].copy(),
             projection=extended[1:].copy(),
             unseen=problem.unseen,
+            scale=scale,
         )
         return self
 
@@ -192,7 +204,6 @@ class SparseGP(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def counts(self, X: Sequence[Environments]) -> FloatArray:
         """(N, c) numbers of atoms that the prior mean multiplies: by species, or all of them."""
         by_species = np.array([np.bincount(x.kinds, minlength=self.n_species) for x in X], dtype=np.float64)
-        by_species[[isinstance(x, EnvironmentSlopes) for x in X]] = 0.0  # composition stays
         return by_species if self._settings.species_mean else by_species.sum(axis=1, keepdims=True)
 
     def _checked_data(
@@ -295,47 +306,31 @@ class _Problem:
 
     def solve(
         self, chosen: regression.Hyperparameters, spectrum: regression.Spectrum
-    ) -> tuple[regression.Solution, Diagnostics]:
+    ) -> tuple[regression.Solution, LeftOut]:
+        """The solution, and what leaving evaluations out tells; influences in whitened coordinates."""
         d = self.deviations(chosen.amplitude, chosen.noise)
         known = None if self.outside.any() else spectrum
         solution = regression.solve(
             self.features / d[:, None], self.residual / d, chosen.noise, self.owners, known
         )
-        return solution, self._diagnose(solution, d, chosen)
+        own = self.owners == np.arange(len(d))
+        left_out = LeftOut(
+            errors=(solution.loo_residuals * d)[own],
+            deviations=(chosen.amplitude * np.sqrt(solution.loo_variances) * d)[own],
+            inside=np.asarray(self.outside == 0, dtype=np.bool_)[own],
+            influence=solution.influence,
+        )
+        return solution, left_out
+
+    @property
+    def sizes(self) -> FloatArray:
+        """Numbers of atoms of the evaluated structures, (n,)."""
+        return self.atoms[self.owners == np.arange(len(self.atoms))]
 
     def deviations(self, amplitude: float, noise: float) -> FloatArray:
         """Noise deviations of the data over s sqrt(lambda), (N,)."""
         extra = (_WINDOW_NOISE * self.outside / amplitude) ** 2 / noise
         return np.asarray(np.sqrt(self.atoms + extra), dtype=np.float64)
-
-    def _diagnose(
-        self, solution: regression.Solution, d: FloatArray, chosen: regression.Hyperparameters
-    ) -> Diagnostics:
-        evaluated = self.owners == np.arange(len(d))
-        inside = (self.outside == 0) & evaluated
-        n_structures, n_inside = int(evaluated.sum()), int(inside.sum())
-        if n_inside < 2:
-            return Diagnostics(n_structures, n_inside, chosen.log_evidence, None, None, None)
-        errors = (solution.loo_residuals * d)[inside]
-        z = solution.loo_residuals / (chosen.amplitude * np.sqrt(solution.loo_variances))
-        return Diagnostics(
-            n_structures=n_structures,
-            n_inside=n_inside,
-            log_evidence=chosen.log_evidence,
-            loo_rmse=float(np.sqrt(np.mean(errors**2))),
-            loo_rmse_per_atom=float(np.sqrt(np.mean((errors / self.atoms[inside]) ** 2))),
-            loo_z=float(np.sqrt(np.mean(z[inside] ** 2))),
-        )
-
-
-def whitened_data(
-    settings: DeltaSettings, kernel: LocalKernel, rows: FloatArray, training: TrainingSet
-) -> _Problem:
-    """The regression that a model was fitted to; rows: its kernel rows (N, M)."""
-    counts = training.counts.astype(np.float64)
-    counts = counts if settings.species_mean else counts.sum(axis=1, keepdims=True)
-    gp = SparseGP(training.counts.shape[1], settings)
-    return gp._problem(kernel, rows, counts, training.residuals, training.excess, training.owners)
 
 
 def _apply_window(

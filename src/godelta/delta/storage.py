@@ -30,7 +30,9 @@ def correction_to_bytes(correction: "Correction") -> bytes:
         "selected_environments": correction.selected_environments,
     }
     packed = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
-    return pack_arrays({"header": packed, "rows": correction.rows, **arrays})
+    # Derivatives of 500 slabs would be some 100 MB in each model; who continues from it computes them again.
+    rows = correction.rows[correction.training.counts.any(axis=1)]
+    return pack_arrays({"header": packed, "rows": rows, **arrays})
 
 
 def correction_from_bytes(blob: bytes) -> "Correction":
@@ -45,9 +47,13 @@ def correction_from_bytes(blob: bytes) -> "Correction":
 
     arrays = unpack_arrays(blob)
     header = _checked_header(arrays["header"])
+    common = gp_from_arrays(header, arrays)
+    stored = common["training"].counts.any(axis=1)
+    rows = np.full((len(stored), arrays["rows"].shape[1]), np.nan)
+    rows[stored] = arrays["rows"]
     return Correction(
-        **gp_from_arrays(header, arrays),
-        rows=arrays["rows"],
+        **common,
+        rows=rows,
         selected_environments=header["selected_environments"],
     )
 

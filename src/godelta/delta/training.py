@@ -46,6 +46,11 @@ class TrainingSet:
         return np.asarray(self.owners == np.arange(len(self.ids)), dtype=np.bool_)
 
     @property
+    def evaluated_ids(self) -> frozenset[str]:
+        """Ids of the structures that are no copies."""
+        return frozenset(name for name, own in zip(self.ids, self.evaluated, strict=True) if own)
+
+    @property
     def excess(self) -> FloatArray:
         """(N,) reference energy above the lowest one of the same composition, eV; its owner's for a slope."""
         _, group = np.unique(self.counts, axis=0, return_inverse=True)

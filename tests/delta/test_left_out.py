@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from godelta.delta.held_out import held_out
 from godelta.delta.model import train
 from godelta.delta.settings import DeltaSettings
 
@@ -18,8 +17,7 @@ def test_errors_and_deviations_are_those_of_training_without_it(cluster, toy_ene
     ids = [f"s{k:02}" for k in range(12)]
     forces = [rng.normal(size=(len(atoms), 3)) for atoms in structures]
     model = train(DeltaSettings(), [16, 47], structures, np.zeros(12), reference, ids, residual_forces=forces)
-    found = held_out(model)
-    assert found.ids == tuple(ids)
+    found = model.left_out
     assert found.errors.shape == found.deviations.shape == found.inside.shape == (12,)
     left = model.metrics
     inside = found.inside
