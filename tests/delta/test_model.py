@@ -50,6 +50,8 @@ class ExactGP:
         k = np.array([self.kernel(x, a) for a in self.training])
         energy = self.counts(x[1]) @ self.posterior.mean + k @ self.alpha
         variance = self.kernel(x, x) - k @ self.inverse @ k
+        if self.settings.hyperparameters != "fixed":  # what the kernel cannot express
+            variance += self.posterior.noise * len(atoms)
         return energy, self.posterior.amplitude * np.sqrt(variance)
 
 

@@ -32,6 +32,7 @@ def gp_to_arrays(fitted: "AnyCorrection") -> tuple[Header, Arrays]:
         "amplitude": posterior.amplitude,
         "noise": posterior.noise,
         "scale": posterior.scale,
+        "discrepancy": posterior.discrepancy,
         "diagnostics": asdict(fitted.diagnostics),
     }
     arrays: Arrays = {
@@ -74,6 +75,7 @@ def gp_from_arrays(header: Header, arrays: Arrays) -> dict[str, Any]:
             projection=arrays["projection"],
             unseen=arrays.get("unseen"),
             scale=header.get("scale", 1.0),
+            discrepancy=header.get("discrepancy", 0.0),
         ),
         "diagnostics": Diagnostics(**header["diagnostics"]),
         "left_out": _left_out(arrays),

@@ -7,6 +7,7 @@ import numpy as np
 from godelta.arrays import BoolArray, FloatArray
 
 _PRIOR_STRENGTH = 5.0
+_ONE_SIGMA = 0.6827  # of a normal distribution are within one standard deviation
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +73,11 @@ def _rms(values: FloatArray) -> float:
 def uncertainty_scale(left_out: LeftOut) -> float:
     """What predicted deviations have to be multiplied by, at least 1.
 
-    The root mean square of error over deviation of the evaluations left out, with a prior of
-    `_PRIOR_STRENGTH` observations at 1. The marginal likelihood knows the amplitude under the kernel that it
-    is given; what a kernel of local environments cannot express shows only where it has to predict. Smaller
-    than 1 it is never: what a search has found resembles what it found before, what it proposes need not.
+    Such that 68 % of the evaluations left out are within one deviation; of few evaluations little is believed
+    (as if `_PRIOR_STRENGTH` more had said 1), and a single wild one does not matter. Smaller than 1 it is
+    never: what a search has found resembles what it found before, what it proposes need not.
     """
-    z = (left_out.errors / left_out.deviations)[left_out.inside]
-    return max(1.0, float(np.sqrt((_PRIOR_STRENGTH + np.sum(z**2)) / (_PRIOR_STRENGTH + len(z)))))
+    z = np.abs(left_out.errors / left_out.deviations)[left_out.inside]
+    if not len(z):
+        return 1.0
+    return max(1.0, float(np.quantile(z, _ONE_SIGMA)) ** (len(z) / (len(z) + _PRIOR_STRENGTH)))

@@ -43,7 +43,9 @@ class Posterior:
     mean: mu (c,) in eV per atom, c = species or 1. mean_scale: s_mu/s. amplitude: s in eV per atom, with the
     scale correction of uncertainties in it, which is `scale`. weights: alpha (M + c,). projection: W
     (rank, M + c). unseen: (k, c) directions of composition in which the data do not differ from zero, times
-    the further prior deviation of mu along them over s; None: none.
+    the further prior deviation of mu along them over s; None: none. discrepancy: variance over s², per atom,
+    of what the kernel cannot express: the fitted noise, since reference energies have none. It counts in
+    every prediction; zero where hyper-parameters are fixed.
     """
 
     mean: FloatArray
@@ -54,6 +56,7 @@ class Posterior:
     projection: FloatArray
     unseen: FloatArray | None = None
     scale: float = 1.0
+    discrepancy: float = 0.0
 
 
 class SparseGP(RegressorMixin, BaseEstimator):  # type: ignore[misc]
@@ -162,8 +165,9 @@ class SparseGP(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         spectrum = problem.spectrum()
         chosen = problem.hyperparameters(self._settings, spectrum)
         solution, left_out = problem.solve(chosen, spectrum)
-        # Hyper-parameters that somebody has fixed stay as they are.
-        scale = 1.0 if self._settings.hyperparameters == "fixed" else uncertainty_scale(left_out)
+        # Hyper-parameters that somebody has fixed stay as they are, and mean what they mean to him.
+        fixed = self._settings.hyperparameters == "fixed"
+        scale = 1.0 if fixed else uncertainty_scale(left_out)
         extended = np.vstack([solution.weights[None, :], solution.projection])
         extended = kernel.unwhiten(extended)
         self.kernel_, self.rows_ = kernel, rows
@@ -182,6 +186,7 @@ class SparseGP(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             projection=extended[1:].copy(),
             unseen=problem.unseen,
             scale=scale,
+            discrepancy=0.0 if fixed else chosen.noise,
         )
         return self
 
@@ -391,6 +396,7 @@ def deviation(
     seen = posterior.projection @ np.concatenate([row, scaled])
     if posterior.unseen is not None:
         prior += float(np.sum((posterior.unseen @ counts) ** 2))
+    prior += posterior.discrepancy * float(counts.sum())
     relative = max(prior + float(scaled @ scaled - seen @ seen), 1e-12)
     explained = seen @ posterior.projection
     return posterior.amplitude * float(np.sqrt(relative)), explained[: kernel.size], matrices

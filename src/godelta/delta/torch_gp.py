@@ -86,7 +86,8 @@ class TorchGP:
 
     blocks: centre (f,) and inducing points (m, f) of each, the points centred and in units of the length
     scale. offsets: where the inducing points of each begin. weights: (M,). per_atom: (c,) eV. projection:
-    (rank, M + c). unseen: (k, c). length_scale, mean_scale, amplitude: as in `LocalKernel` and `Posterior`.
+    (rank, M + c). unseen: (k, c). length_scale, mean_scale, amplitude, discrepancy: as in `LocalKernel` and
+    `Posterior`.
     """
 
     blocks: list[tuple["Tensor", "Tensor"]]
@@ -98,6 +99,7 @@ class TorchGP:
     length_scale: float
     mean_scale: float
     amplitude: float
+    discrepancy: float
 
     @classmethod
     def of(cls, kernel: LocalKernel, posterior: Posterior, device: str) -> "TorchGP":
@@ -119,6 +121,7 @@ class TorchGP:
             length_scale=kernel.length_scale,
             mean_scale=posterior.mean_scale,
             amplitude=posterior.amplitude,
+            discrepancy=posterior.discrepancy,
         )
 
     def environments(self, features: "Tensor", kinds: "Tensor", owners: "Tensor") -> list[TorchBlock]:
@@ -181,6 +184,7 @@ class TorchGP:
         scaled = self.mean_scale * by_size
         seen = torch.cat([rows, scaled], dim=1) @ self.projection.T
         relative = own + (scaled**2).sum(1) + ((by_size @ self.unseen.T) ** 2).sum(1) - (seen**2).sum(1)
+        relative = relative + self.discrepancy * by_size.sum(1)
         sigma = self.amplitude * relative.clamp(min=1e-12).sqrt()
         return sigma, seen @ self.projection[:, : len(self.weights)]
 
