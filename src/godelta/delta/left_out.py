@@ -80,4 +80,5 @@ def uncertainty_scale(left_out: LeftOut) -> float:
     z = np.abs(left_out.errors / left_out.deviations)[left_out.inside]
     if not len(z):
         return 1.0
-    return max(1.0, float(np.quantile(z, _ONE_SIGMA)) ** (len(z) / (len(z) + _PRIOR_STRENGTH)))
+    typical = float(np.quantile(z, _ONE_SIGMA))
+    return float(max(1.0, typical ** (len(z) / (len(z) + _PRIOR_STRENGTH))))

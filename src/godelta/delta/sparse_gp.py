@@ -330,7 +330,8 @@ class _Problem:
     @property
     def sizes(self) -> FloatArray:
         """Numbers of atoms of the evaluated structures, (n,)."""
-        return self.atoms[self.owners == np.arange(len(self.atoms))]
+        own = self.owners == np.arange(len(self.atoms))
+        return np.asarray(self.atoms[own], dtype=np.float64)
 
     def deviations(self, amplitude: float, noise: float) -> FloatArray:
         """Noise deviations of the data over s sqrt(lambda), (N,)."""
