@@ -25,26 +25,17 @@ SIZES, HELD_OUT, DRAWS = (10, 30, 60, 100), 40, 3
 CASES: dict[str, dict[str, Any]] = {
     "paper": {"preset": "paper"},
     "energies only": {"force_directions": 0},
-    "1 copy (default)": {},
-    "3 copies": {"force_directions": 3},
-    "18 copies": {"force_directions": 18},
-    "1 gradient": {"forces_as": "gradients", "force_directions": 1},
-    "3 gradients": {"forces_as": "gradients", "force_directions": 3},
-    "all gradients": {"forces_as": "gradients", "force_directions": 100},
+    "1 copy": {"forces_as": "copies", "force_directions": 1},
+    "3 copies": {"forces_as": "copies", "force_directions": 3},
+    "18 copies": {"forces_as": "copies", "force_directions": 18},
+    "1 derivative": {"force_directions": 1},
+    "3 derivatives": {"force_directions": 3},
+    "all derivatives (default)": {},
     "accurate": {"preset": "accurate"},
     "energies only, leave-one-out": {"force_directions": 0, "hyperparameters": "leave_one_out"},
-    "1 copy, leave-one-out": {"hyperparameters": "leave_one_out"},
-    "all gradients, leave-one-out": {
-        "forces_as": "gradients",
-        "force_directions": 100,
-        "hyperparameters": "leave_one_out",
-    },
+    "all derivatives, leave-one-out": {"hyperparameters": "leave_one_out"},
     "energies only, fixed": {"force_directions": 0, "hyperparameters": "fixed"},
-    "all gradients, fixed": {
-        "forces_as": "gradients",
-        "force_directions": 100,
-        "hyperparameters": "fixed",
-    },
+    "all derivatives, fixed": {"hyperparameters": "fixed"},
 }
 
 

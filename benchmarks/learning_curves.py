@@ -34,6 +34,7 @@ CASES: dict[str, dict[str, Any] | None] = {
     "no Δ": None,
     "SOAP, paper": {"preset": "paper"},
     "SOAP, energies": {"force_directions": 0},
+    "SOAP, copies": {"forces_as": "copies", "force_directions": 1},
     "SOAP": {},
     "SOAP, accurate": {"preset": "accurate"},
     "features, global": {"descriptor": "embedding", "aggregation": "global"},

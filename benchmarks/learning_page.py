@@ -12,6 +12,7 @@ LINES = {
     "no Δ": ("#8A8F98", "--"),
     "SOAP, paper": ("#CC79A7", "-"),
     "SOAP, energies": ("#56B4E9", "-"),
+    "SOAP, copies": ("#56B4E9", "--"),
     "SOAP": ("#0072B2", "-"),
     "SOAP, accurate": ("#D55E00", "-"),
     "features, global": ("#009E73", ":"),
@@ -32,8 +33,8 @@ def learning_curves(data: dict[str, Any]) -> str:
         f" {data['held_out']} structures held out, meV and meV/Å, against the number of evaluations; mean of"
         f" {1 + max(row['draw'] for row in rows)} draws. Random clusters, 2 to 25 BFGS steps of CHGNet each,"
         " one in three rattled: rougher than what a search proposes late. *no Δ*: the foundation, shifted by"
-        " the mean residual. *SOAP* is the default; *energies* learns no forces; *accurate* and *paper* are"
-        " presets.\n\n![Learning curves](images/learning-curves.png)\n"
+        " the mean residual. *SOAP* is the default; *energies* learns no forces, *copies* one displaced copy of each structure;"
+        " *accurate* and *paper* are presets.\n\n![Learning curves](images/learning-curves.png)\n"
     ]
     for name, foundation in sorted({(row["data"], row["foundation"]) for row in rows}):
         same = [row for row in rows if (row["data"], row["foundation"]) == (name, foundation)]
