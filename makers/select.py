@@ -17,7 +17,7 @@ from godelta.makers.session import Session, current_session
 from godelta.reference.registry import reference_hash
 from godelta.search import make_method
 from godelta.search.selection import choose
-from godelta.store import evaluations, rounds, structures
+from godelta.store import evaluations, models, rounds, structures
 from godelta.store.budget import evaluations_left
 from godelta.store.database import Superseded
 from godelta.store.documents import RoundKey, StructureDocument, structure_hash
@@ -56,7 +56,7 @@ def run_select(session: Session, key: RoundKey, epoch: int) -> dict[str, Any]:
     seen = _by_hash(structures.selected_structures(store, key.campaign_id, chain))
     candidates = _by_hash(_new_candidates(session, key, seen))
     energies = np.array([c.model_energy for c in candidates])
-    uncertainties = np.array([math.nan if c.uncertainty is None else c.uncertainty for c in candidates])
+    uncertainties = _that_data_would_lessen(session, round_.model_id, candidates)
     promised = energies - settings.kappa * np.nan_to_num(uncertainties, nan=0.0)
     level = reference_hash(parts.config.reference)
     evaluated = evaluations.energies(store, [structure.structure_hash for structure in seen], level)
@@ -109,6 +109,20 @@ def _new_candidates(
         walkers = {structure_hash(walker.atoms) for walker in method.walkers(method.load(state))}
         return [c for c in candidates if c.structure_hash in walkers] or candidates
     return candidates
+
+
+def _that_data_would_lessen(
+    session: Session, model_id: str | None, candidates: list[StructureDocument]
+) -> FloatArray:
+    """Predicted deviations (n,) in eV without what the kernel cannot express; NaN where nothing is known.
+
+    That part is the same everywhere. It would promise a gain from what has been evaluated already.
+    """
+    total = np.array([math.nan if c.uncertainty is None else c.uncertainty for c in candidates])
+    known = models.get_model(session.store, model_id).hyperparameters if model_id is not None else {}
+    discrepancy = float(known.get("discrepancy", 0.0))
+    sizes = np.array([len(c.numbers) for c in candidates])
+    return np.asarray(np.sqrt(np.maximum(total**2 - sizes * discrepancy**2, 0.0)), dtype=np.float64)
 
 
 def _by_hash(documents: list[StructureDocument]) -> list[StructureDocument]:

@@ -10,7 +10,7 @@ from godelta.makers.search import run_search
 from godelta.makers.select import run_select
 from godelta.reference.registry import reference_hash
 from godelta.search import make_method
-from godelta.store import campaigns, evaluations, rounds, structures
+from godelta.store import campaigns, evaluations, models, rounds, structures
 from godelta.store.documents import RoundKey, StructureDocument, structure_hash
 
 SQUARE = np.array([[0.0, 0, 0], [2.5, 0, 0], [0, 2.5, 0], [2.5, 2.5, 0.3]]) + 5.0
@@ -136,6 +136,26 @@ def test_a_better_version_of_an_evaluated_structure_is_welcome(
     second = RoundKey(first.campaign_id, 0, 1)
     rounds.plan_round(opened, second, None)
     (new,) = propose(second, [PYRAMID * 1.01], [promised])  # within 0.1 Å of the old one
+    run_select(session, second, 0)
+    assert list(rounds.get_round(opened, second).selection) == ([new] if again else [])
+
+
+@pytest.mark.parametrize(("uncertainty", "again"), [(0.3, False), (0.4, True)])
+def test_what_the_kernel_cannot_express_promises_nothing(session, begin, propose, opened, uncertainty, again):
+    """A deviation of 0.15 eV per root of an atom, 0.3 eV for four, is there however often one evaluates."""
+    first = begin(search={"selection": {"evaluations_per_round": 3}})
+    (old,) = propose(first, [PYRAMID], [3.0])
+    run_select(session, first, 0)
+    level = reference_hash(session.parts(first.campaign_id).config.reference)
+    digest = structures.get_structure(opened, old).structure_hash
+    claim = evaluations.claim(opened, digest, level, owner="test", seconds=60.0)
+    evaluations.commit_ok(opened, claim, 1.0, np.zeros((4, 3)), {})
+    model = models.save_model(
+        opened, first.campaign_id, [digest], "settings", b"blob", hyperparameters={"discrepancy": 0.15}
+    )
+    second = RoundKey(first.campaign_id, 0, 1)
+    rounds.plan_round(opened, second, model.model_id)
+    (new,) = propose(second, [PYRAMID * 1.01], [1.2], uncertainty=uncertainty)
     run_select(session, second, 0)
     assert list(rounds.get_round(opened, second).selection) == ([new] if again else [])
 

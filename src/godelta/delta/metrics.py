@@ -6,13 +6,17 @@ from godelta.delta.sparse_gp import Posterior
 
 
 def fit_hyperparameters(kernel: LocalKernel, posterior: Posterior) -> dict[str, float | int]:
-    """What a fit chose: plain numbers; amplitude in eV per atom, noise relative to its square."""
+    """What a fit chose: plain numbers; amplitude in eV per atom, noise relative to its square.
+
+    discrepancy: deviation, eV per root of the number of atoms, that every prediction has.
+    """
     return {
         "inducing_points": kernel.size,
         "length_scale": kernel.length_scale,
         "amplitude": posterior.amplitude / posterior.scale,
         "uncertainty_scale": posterior.scale,
         "noise": posterior.noise,
+        "discrepancy": posterior.amplitude * posterior.discrepancy**0.5,
         "mean_scale": posterior.mean_scale,
     }
 

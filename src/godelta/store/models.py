@@ -73,7 +73,7 @@ def save_model(  # noqa: PLR0913 - what a model is, and what people may want to 
     failed_ids
         What identifies the failures that it knows, in any order.
     hyperparameters, metrics
-        For people and plots; units in the keys.
+        Plain numbers for people, plots and the selection of candidates.
     """
     ids, failed = tuple(sorted(evaluation_ids)), tuple(sorted(failed_ids))
     model_id = model_id_for(campaign_id, ids, settings_digest, failed)
