@@ -118,11 +118,18 @@ def _correction(
     hashes = [structure.structure_hash for structure, _ in pairs]
     atoms = [structure.atoms() for structure, _ in pairs]
     learn: Callable[..., AnyCorrection]
+    previous = _previous(session, previous_id)
     if parts.config.delta.descriptor == "embedding":
         source = with_features(parts.foundation)
-        learn = partial(train_embedding, foundation=source, embed=partial(session.embeddings, source))
+        learn = partial(
+            train_embedding,
+            foundation=source,
+            previous=previous if isinstance(previous, EmbeddingCorrection) else None,
+            embed=partial(session.embeddings, source),
+        )
     else:
-        learn = partial(train, previous=_previous(session, previous_id), describe=session.features)
+        before = previous if isinstance(previous, Correction) else None
+        learn = partial(train, previous=before, describe=session.features)
     correction = learn(
         parts.config.delta,
         parts.species,
@@ -178,11 +185,10 @@ def _learnt_energies(
     return np.array([correction.predict(atoms).energy for atoms in structures])
 
 
-def _previous(session: Session, model_id: str | None) -> Correction | None:
+def _previous(session: Session, model_id: str | None) -> AnyCorrection | None:
     """The model before, whose inducing points may be kept; training needs none."""
     try:
-        previous = session.learnt(model_id).correction
-        return previous if isinstance(previous, Correction) else None
+        return session.learnt(model_id).correction
     except DamagedError as error:
         log.warning("%s; trained without it", error.what)
         return None

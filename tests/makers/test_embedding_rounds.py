@@ -70,6 +70,28 @@ def test_a_round_teaches_and_the_next_one_uses_it(session, evaluated, opened, de
     assert run_select(session, second, 0)["status"] == "selected"
 
 
+def test_a_retraining_keeps_the_inducing_points_of_the_round_before(session, evaluated, opened):
+    """Three of eight atoms are chosen in the first round; sixteen atoms would be chosen from anew."""
+    key = evaluated("a", aggregation="atomic", inducing_points=3, force_directions=0)
+    before = session.learnt(first := run_retrain(session, key, 0)["model_id"])
+    second = RoundKey(key.campaign_id, 0, 1)
+    rounds.plan_round(opened, second, first)
+    run_search(session, second, 0)
+    run_select(session, second, 0)
+    run_evaluate(session, second, 0, 0)
+    model_id = run_retrain(session, second, 0)["model_id"]
+    after = session.learnt(model_id).correction
+    assert len(after.training.ids) == len(before.correction.training.ids) + 1
+    for one, other in zip(after.kernel.inducing, before.correction.kernel.inducing, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert after.selected_environments == before.correction.training.environments
+    # A process that begins anew reads the model before from the database, and gets the same bits.
+    blob = models.load_model(opened, model_id)
+    opened.models.delete_one({"model_id": model_id})
+    assert train_model(Session(session.workspace, opened), second, first) == model_id
+    assert models.load_model(opened, model_id) == blob
+
+
 def test_features_are_computed_once(session, evaluated, opened, monkeypatch):
     key = evaluated("a")
     first = train_model(session, key, None)

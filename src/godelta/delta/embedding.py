@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from godelta.arrays import FloatArray, IntArray
 from godelta.delta.aggregation import pool, pull_back
+from godelta.delta.continuation import can_continue, kept_rows
 from godelta.delta.embedding_head import Constants, EmbeddingHead
 from godelta.delta.inducing import choose_inducing, median_distance
 from godelta.delta.left_out import Diagnostics, LeftOut
@@ -181,7 +182,7 @@ class EmbeddingCorrection:
         return embedding_to_bytes(self)
 
 
-def train_embedding(  # noqa: PLR0913 - the data, and a way to save work
+def train_embedding(  # noqa: PLR0913 - the data, and two ways to save work
     settings: DeltaSettings,
     species: Sequence[int],
     structures: Sequence[Atoms],
@@ -191,14 +192,20 @@ def train_embedding(  # noqa: PLR0913 - the data, and a way to save work
     *,
     foundation: Foundation,
     residual_forces: Sequence[FloatArray] | None = None,
+    previous: EmbeddingCorrection | None = None,
     embed: Embed | None = None,
 ) -> EmbeddingCorrection:
     """Train a Δ-model on features of the foundation; the data are those of `model.train`.
+
+    `atomic` keeps inducing points and kernel rows of `previous` as `model.train` does. The vectors of whole
+    structures count in units of their spread, which changes with every structure.
 
     Parameters
     ----------
     foundation
         Whose features are used.
+    previous
+        A model to continue from; its energies are not used.
     embed
         Gives the features of structures with these ids, e.g. stored ones; by default the foundation does.
         Displaced copies have ids of their own.
@@ -220,15 +227,25 @@ def train_embedding(  # noqa: PLR0913 - the data, and a way to save work
         [species_indices(atoms, known) for atoms in structures],
         len(known),
     )
-    features = embed(training.ids, ordered) if embed is not None else features_of(source, ordered)
-    _check_features(training.ids, features, source.feature_size)
-    feature_scale, size_scale = np.ones(source.feature_size), 1.0
-    if settings.aggregation == "atomic":
+
+    def environments(places: Sequence[int]) -> list[Environments]:
+        names, chosen = [training.ids[k] for k in places], [ordered[k] for k in places]
+        features = embed(names, chosen) if embed is not None else features_of(source, chosen)
+        _check_features(names, features, source.feature_size)
+        return [Environments(f, kinds[k]) for k, f in zip(places, features, strict=True)]
+
+    everything = range(len(training.ids))
+    feature_scale, size_scale, selected = np.ones(source.feature_size), 1.0, training.environments
+    if settings.aggregation == "atomic" and _continues(previous, source, settings, known, training):
+        assert previous is not None  # nothing continues from nothing
+        selected = previous.selected_environments
+        gp = _refit_atoms(previous, training, environments)
+    elif settings.aggregation == "atomic":
         gp = SparseGP(len(known), settings)
-        environments = [Environments(f, k) for f, k in zip(features, kinds, strict=True)]
-        gp.fit(environments, training.residuals, training.excess, owners=training.owners)
+        gp.fit(environments(everything), training.residuals, training.excess, owners=training.owners)
     else:
-        pooled = np.array([pool(f, k, len(known), settings) for f, k in zip(features, kinds, strict=True)])
+        seen = environments(everything)
+        pooled = np.array([pool(x.features, x.kinds, len(known), settings) for x in seen])
         feature_scale = _spreads(pooled[training.evaluated])
         sizes = training.counts.sum(axis=1).astype(np.float64)
         size_scale = float(np.sqrt(sizes[training.evaluated].mean()))
@@ -244,9 +261,40 @@ def train_embedding(  # noqa: PLR0913 - the data, and a way to save work
         feature_scale,
         size_scale,
         gp.rows_,
-        training.environments,
+        selected,
         gp.left_out_,
     )
+
+
+def _continues(
+    previous: EmbeddingCorrection | None,
+    source: EmbeddingFoundation,
+    settings: DeltaSettings,
+    species: tuple[int, ...],
+    training: TrainingSet,
+) -> bool:
+    return (
+        previous is not None
+        and previous.rows is not None
+        and previous.foundation == origin(source.identity)
+        and can_continue(previous, settings, species, training)
+    )
+
+
+def _refit_atoms(
+    previous: EmbeddingCorrection,
+    training: TrainingSet,
+    environments: Callable[[Sequence[int]], list[Environments]],
+) -> SparseGP:
+    """The GP on atoms with the inducing points of `previous`; `environments`: of the data at some places."""
+    assert previous.rows is not None
+    rows, new = kept_rows(previous, previous.rows, training)
+    rows[new] = previous.kernel.rows(environments(new))
+    settings = previous.settings
+    counts = training.counts.astype(np.float64)
+    counts = counts if settings.species_mean else counts.sum(axis=1, keepdims=True)
+    gp = SparseGP(training.counts.shape[1], settings)
+    return gp.fit_rows(previous.kernel, rows, counts, training.residuals, training.excess, training.owners)
 
 
 def _fit_structures(

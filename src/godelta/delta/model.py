@@ -9,6 +9,7 @@ from ase import Atoms
 from numpy.typing import ArrayLike
 
 from godelta.arrays import BoolArray, FloatArray
+from godelta.delta.continuation import can_continue, kept_rows, same_model
 from godelta.delta.displaced import moving_atoms
 from godelta.delta.embedding import EmbeddingCorrection
 from godelta.delta.gradients import Datum, kernel_rows, with_gradients
@@ -166,7 +167,7 @@ def train(  # noqa: PLR0913 - the data, and two ways to save work
         If the data cannot be used.
     """
     known = tuple(sorted({int(z) for z in species}))
-    soap = previous.soap if previous is not None and _same_model(previous, settings, known) else None
+    soap = previous.soap if previous is not None and same_model(previous, settings, known) else None
     soap = soap or SOAP(settings.soap, known)
     training, ordered, _ = gather(
         ids,
@@ -188,9 +189,9 @@ def train(  # noqa: PLR0913 - the data, and two ways to save work
     counts = training.counts.astype(np.float64)
     counts = counts if settings.species_mean else counts.sum(axis=1, keepdims=True)
     labels = counts, training.residuals, training.excess, training.owners
-    if previous is not None and _can_continue(previous, settings, known, training):
+    if previous is not None and can_continue(previous, settings, known, training):
         selected = previous.selected_environments
-        gp.fit_rows(previous.kernel, _continued_rows(previous, soap, data, describe), *labels)
+        gp.fit_rows(previous.kernel, _continued_rows(previous, training, soap, data, describe), *labels)
     else:
         plain = _described(soap, data, describe)
         own = [
@@ -212,31 +213,11 @@ def train(  # noqa: PLR0913 - the data, and two ways to save work
     )
 
 
-def _same_model(previous: Correction, settings: DeltaSettings, species: tuple[int, ...]) -> bool:
-    return previous.settings == settings and previous.species == species
-
-
-def _can_continue(
-    previous: Correction, settings: DeltaSettings, species: tuple[int, ...], training: TrainingSet
-) -> bool:
-    return (
-        _same_model(previous, settings, species)
-        and previous.selected_environments > settings.inducing_points
-        and training.environments < 2 * previous.selected_environments
-        and previous.training.evaluated_ids <= training.evaluated_ids
-    )
-
-
 def _continued_rows(
-    previous: Correction, soap: SOAP, data: Sequence[Datum], describe: Describe
+    previous: Correction, training: TrainingSet, soap: SOAP, data: Sequence[Datum], describe: Describe
 ) -> FloatArray:
     """(N, M) kernel rows: those of `previous` where it has them, new ones for the rest."""
-    place = {name: k for k, name in enumerate(previous.training.ids)}
-    rows = np.full((len(data), previous.kernel.size), np.nan)
-    for k, datum in enumerate(data):
-        if datum.id in place:
-            rows[k] = previous.rows[place[datum.id]]
-    new = [k for k in range(len(data)) if np.isnan(rows[k]).any()]
+    rows, new = kept_rows(previous, previous.rows, training)
     missing = [data[k] for k in new]
     rows[new] = kernel_rows([previous.kernel], soap, missing, _described(soap, missing, describe))[0]
     return rows
