@@ -10,10 +10,15 @@ SYSTEMS = {"small": "Ag4S2, 6 atoms", "cluster": "Ag14S7, 21 atoms", "slab": "sl
 
 def batches(data: dict[str, Any]) -> str:
     sizes = sorted({row["batch"] for run in data["runs"] for row in run["rows"]})
+    counts = sorted({row["n"] for run in data["runs"] for row in run["rows"]})
+    n = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(counts[0])
+    gpu = any(run["device"] != "cpu" for run in data["runs"])
+    without = "" if gpu else " There was no GPU to run it on (`--device cuda`)."
     parts = [
         "## Sizes of batches (`batches.py`)\n\nEnergy and forces of different structures in one call: CPU ms (wall ms) per structure,"
-        " medians of n, one thread. Both Δ-models have 1000 inducing points; they and"
-        " CHGNet were measured in turn, and *more* is the median of what they add to CHGNet in CPU time, over all sizes.\n"
+        f" medians of {n}, one thread; other work ran beside it, which wall times show most. Both Δ-models have 1000 inducing points;"
+        " they and CHGNet were measured in turn, and *more* is the median of what they add to CHGNet in CPU time, over all sizes; it"
+        f" is uncertain by some per cent, delta_cost.py says it better.{without}\n"
     ]
     for run in sorted(data["runs"], key=lambda run: (run["device"], run["foundation"])):
         for system, title in SYSTEMS.items():
