@@ -1,17 +1,19 @@
 """What every search method shares: candidates, statistics, and a state that can be saved."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Generic, Protocol, Self, TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Generic, Protocol, Self, TypeVar, runtime_checkable
 
 import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from godelta.arrays import pack_arrays, unpack_arrays
+from godelta.arrays import FloatArray, pack_arrays, unpack_arrays
 from godelta.foundation.base import Potential
 
+# Tried, not dropped in the relaxation, accepted; and replaced by another kind as it could not be made.
+MOVE_COUNTS = ("proposed", "relaxed", "accepted", "impossible")
 _FORMAT = 1
 _GENERATORS = {"PCG64": np.random.PCG64, "PCG64DXSM": np.random.PCG64DXSM, "Philox": np.random.Philox}
 
@@ -38,13 +40,27 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class Evaluated:
+    """A structure with its reference energy [eV] and forces (N, 3) [eV/Å].
+
+    `names` are the ids of all candidates that it is the evaluation of.
+    """
+
+    names: tuple[str, ...]
+    positions: FloatArray
+    energy: float
+    forces: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
 class Statistics:
     """What one step did.
 
     `best_energy` [eV] is the lowest of the step's candidates, None if all were dropped. `dropped`
     counts reasons. `evaluations` counts structures evaluated by the potential, `calls` the batched
     calls. `acceptance` has one value per rung (over the last 10 moves, None before the first), `swaps`
-    one per pair of neighbours in a step that tried them; both are empty for methods without.
+    one per pair of neighbours in a step that tried them; both are empty for methods without. `moves`
+    counts for each kind of move or generator what `MOVE_COUNTS` names.
     """
 
     iteration: int
@@ -54,6 +70,7 @@ class Statistics:
     calls: int
     acceptance: tuple[float | None, ...] = ()
     swaps: tuple[bool | None, ...] = ()
+    moves: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain values, for storage."""
@@ -121,6 +138,15 @@ class SearchMethod(Protocol[S]):
         ValueError
             If the bytes are of another method or version, or do not fit the problem.
         """
+        ...
+
+
+@runtime_checkable
+class InformedMethod(SearchMethod[S], Protocol[S]):
+    """A search that needs reference energies, which it is told once, at the beginning of a round."""
+
+    def inform(self, state: S, evaluated: Sequence[Evaluated], potential: Potential) -> S:
+        """The state after `start` or `next_round`, with what a round has to know of the evaluations."""
         ...
 
 
