@@ -1,7 +1,8 @@
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from godelta.search.settings import REXSettings, SearchSettings
+from godelta.search.settings import REXSettings, RSSSettings, SearchSettings
+from godelta.search.weights import MoveWeights
 
 ADAPTER = TypeAdapter(SearchSettings)
 
@@ -36,8 +37,48 @@ def test_a_dump_is_read_back_the_same(preset):
         ({"preset": "papre"}, "paper"),
         ({"walker": 3}, "Extra inputs"),
         ({"relax": 3}, "relax"),
+        ({"moves": {"rattle": 1}, "permutations": 0.2}, "either `moves` or `permutations`"),
+        ({"moves": {"rattle": 0, "permutation": 0}}, "at least one weight"),
+        ({"moves": {"rattel": 1}}, "rattel"),
+        ({"generators": {"random": -1}}, "greater than or equal"),
     ],
 )
 def test_wrong_values_are_refused(data, said):
     with pytest.raises(ValidationError, match=said):
         REXSettings.model_validate(data)
+
+
+def test_campaigns_of_earlier_versions_keep_their_digest():
+    """What digests were before there was a choice of moves and generators."""
+    assert RSSSettings().digest() == "9a89cfa5d4a25f8c68bd0d49ff4ba41e2b46ce329c58c9ab788a593a7e90c43a"
+    assert REXSettings().digest() == "37a4a863edf890286923abd3e990eee649d9f725790d61e010ef263d05674b09"
+    paper = REXSettings(preset="paper")
+    assert paper.digest() == "e30aca000254184fd6692955781035152d8054184d1704fd705fe359c4e5b06a"
+
+
+def test_the_old_share_of_permutations_is_a_weight():
+    assert REXSettings(permutations=0.3).move_weights() == MoveWeights(rattle=0.7, permutation=0.3)
+    assert REXSettings().move_weights() == MoveWeights()
+    assert REXSettings(preset="paper").move_weights() == MoveWeights(rattle=1.0, permutation=0.0)
+
+
+@pytest.mark.parametrize("preset", ["default", "paper"])
+def test_given_weights_are_stored_and_read_back(preset):
+    settings = REXSettings(
+        preset=preset, moves={"centre_of_geometry": 0.5}, generators={"random": 0.5, "symmetric": 0.5}
+    )
+    stored = settings.model_dump(mode="json")
+    assert "permutations" not in stored
+    assert REXSettings.model_validate(stored) == settings
+    assert (
+        REXSettings.model_validate(stored).digest()
+        == settings.digest()
+        != REXSettings(preset=preset).digest()
+    )
+    assert settings.move_weights().permutation == (0.0 if preset == "paper" else 0.2)
+
+
+def test_weights_are_shares():
+    assert MoveWeights(rattle=3, permutation=1).shares() == {
+        "rattle": 0.75, "permutation": 0.25, "centre_of_geometry": 0.0, "symmetric_rattle": 0.0
+    }  # fmt: skip

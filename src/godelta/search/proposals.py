@@ -1,7 +1,7 @@
 """Proposed structures on their way to becoming candidates."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ase import Atoms
@@ -10,7 +10,7 @@ from godelta.arrays import FloatArray
 from godelta.foundation.base import Potential
 from godelta.search.relax import Relaxed, relax
 from godelta.search.settings import RelaxSettings
-from godelta.search.state import Candidate, Statistics
+from godelta.search.state import MOVE_COUNTS, Candidate, Statistics
 from godelta.systems.problem import SearchProblem
 
 
@@ -73,3 +73,21 @@ def summarise(
         acceptance=acceptance,
         swaps=swaps,
     )
+
+
+def count_moves(
+    proposals: Sequence[Proposal],
+    relaxed: Sequence[Relaxed],
+    accepted: Sequence[bool],
+    impossible: Mapping[str, int],
+) -> dict[str, dict[str, int]]:
+    """How often each kind of move was proposed, survived its relaxation, was accepted, or was impossible."""
+    counts: dict[str, dict[str, int]] = {}
+    for proposal, result, taken in zip(proposals, relaxed, accepted, strict=True):
+        count = counts.setdefault(proposal.move, dict.fromkeys(MOVE_COUNTS, 0))
+        count["proposed"] += 1
+        count["relaxed"] += result.dropped is None
+        count["accepted"] += taken
+    for move, times in impossible.items():
+        counts.setdefault(move, dict.fromkeys(MOVE_COUNTS, 0))["impossible"] += times
+    return counts

@@ -1,5 +1,6 @@
 """Replica exchange (REX): a ladder of Metropolis walkers on the model (arXiv 2507.18485)."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -7,14 +8,14 @@ import numpy as np
 
 from godelta.arrays import FloatArray, IntArray
 from godelta.foundation.base import Potential
-from godelta.search.generators import PlacementRule, random_positions
-from godelta.search.moves import permute, rattle
-from godelta.search.proposals import Proposal, relax_proposals, structure_at, summarise
+from godelta.search.mover import Generator, Mover
+from godelta.search.proposals import Proposal, count_moves, relax_proposals, structure_at, summarise
 from godelta.search.proposals import candidate as as_candidate
 from godelta.search.relax import Relaxed
 from godelta.search.rex_state import HISTORY, REXState, Walker
 from godelta.search.settings import REXSettings
 from godelta.search.state import Candidate, StepResult, chain_token, generator_state, restored_generator
+from godelta.search.weights import GeneratorWeights
 from godelta.systems.problem import SearchProblem
 
 Walkers = list[Walker | None]
@@ -72,7 +73,7 @@ class ReplicaExchange:
         """One iteration of all rungs at a fixed model."""
         rng = restored_generator(state.rng)
         iteration = state.iteration + 1
-        proposals = self._propose(state, rng)
+        proposals, impossible = self._propose(state, rng)
         relaxed = relax_proposals(proposals, potential, self.settings.relax, self.problem)
         accepted = self._judge(state, relaxed, rng)
         # Walkers kept from the round before are candidates of this one too, at its model.
@@ -98,7 +99,10 @@ class ReplicaExchange:
             history=history,
             rng=generator_state(rng),
         )
-        statistics = summarise(iteration, relaxed, _acceptance(history), swaps)
+        statistics = replace(
+            summarise(iteration, relaxed, _acceptance(history), swaps),
+            moves=count_moves(proposals, relaxed, accepted, impossible),
+        )
         return StepResult(after, kept + [c for c in new if c is not None], statistics)
 
     def finished(self, state: REXState) -> bool:
@@ -158,25 +162,21 @@ class ReplicaExchange:
             raise ValueError("the stored state does not fit the search's walkers or atoms")
         return state
 
-    def _propose(self, state: REXState, rng: np.random.Generator) -> list[Proposal]:
-        rule = PlacementRule(self.problem)
+    def _propose(self, state: REXState, rng: np.random.Generator) -> tuple[list[Proposal], Counter[str]]:
+        """A proposal for each rung, and how often each kind could not be made."""
+        s = self.settings
+        pool = [w.positions for w in state.walkers if w is not None]
+        generator = Generator(self.problem, s.generators or GeneratorWeights(), pool)
+        mover = Mover(self.problem, s.move_weights())
         proposals = []
         for k, walker in enumerate(state.walkers):
             if walker is None or k == len(state.walkers) - 1:
-                proposals.append(Proposal(random_positions(rule, rng), "random", ()))
+                name, positions = generator.make(rng)
+                proposals.append(Proposal(positions, name, ()))
             else:
-                move, positions = self._moved(rule, walker.positions, float(state.amplitudes[k]), rng)
-                proposals.append(Proposal(positions, move, (walker.id,)))
-        return proposals
-
-    def _moved(
-        self, rule: PlacementRule, positions: FloatArray, amplitude: float, rng: np.random.Generator
-    ) -> tuple[str, FloatArray]:
-        if self.settings.permutations and rng.random() < self.settings.permutations:
-            exchanged = permute(rule, positions, rng)
-            if exchanged is not None:
-                return "permutation", exchanged
-        return "rattle", rattle(rule, positions, amplitude, rng)
+                name, positions = mover.propose(walker.positions, float(state.amplitudes[k]), rng)
+                proposals.append(Proposal(positions, name, (walker.id,)))
+        return proposals, generator.impossible + mover.impossible
 
     def _judge(
         self, state: REXState, relaxed: Sequence[Relaxed], rng: np.random.Generator

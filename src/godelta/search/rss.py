@@ -6,8 +6,8 @@ from typing import Any, Self
 import numpy as np
 
 from godelta.foundation.base import Potential
-from godelta.search.generators import PlacementRule, random_positions
-from godelta.search.proposals import Proposal, candidate, relax_proposals, summarise
+from godelta.search.mover import Generator
+from godelta.search.proposals import Proposal, candidate, count_moves, relax_proposals, summarise
 from godelta.search.settings import RSSSettings
 from godelta.search.state import (
     Candidate,
@@ -18,6 +18,7 @@ from godelta.search.state import (
     restored_generator,
     unpack_state,
 )
+from godelta.search.weights import GeneratorWeights
 from godelta.systems.problem import SearchProblem
 
 
@@ -56,9 +57,10 @@ class RandomStructureSearch:
     def step(self, state: RSSState, potential: Potential) -> StepResult[RSSState]:
         """One batch of random structures, relaxed together."""
         rng = restored_generator(state.rng)
-        rule = PlacementRule(self.problem)
+        generator = Generator(self.problem, self.settings.generators or GeneratorWeights())
         count = min(self.settings.batch, self.settings.structures_per_round - state.done_in_round)
-        proposals = [Proposal(random_positions(rule, rng), "random", ()) for _ in range(count)]
+        made = [generator.make(rng) for _ in range(count)]
+        proposals = [Proposal(positions, name, ()) for name, positions in made]
         relaxed = relax_proposals(proposals, potential, self.settings.relax, self.problem)
         iteration = state.iteration + 1
         candidates = [
@@ -67,7 +69,11 @@ class RandomStructureSearch:
             if r.dropped is None
         ]
         new = RSSState(state.token, iteration, state.done_in_round + count, generator_state(rng))
-        return StepResult(new, candidates, summarise(iteration, relaxed))
+        taken = [r.dropped is None for r in relaxed]
+        statistics = replace(
+            summarise(iteration, relaxed), moves=count_moves(proposals, relaxed, taken, generator.impossible)
+        )
+        return StepResult(new, candidates, statistics)
 
     def finished(self, state: RSSState) -> bool:
         """Whether the round's structures are done."""

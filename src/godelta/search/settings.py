@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from godelta.search.weights import GeneratorWeights, MoveWeights
 from godelta.settings import Settings
 
 
@@ -19,14 +20,39 @@ class RelaxSettings(Settings):
 class SelectionSettings(Settings):
     """Which candidates of a round are evaluated at the reference level."""
 
-    choose: Literal["acquisition", "random"] = Field(
-        "acquisition", description="lowest E - kappa sigma first, or at random"
+    choose: Literal["acquisition", "random", "walkers"] = Field(
+        "acquisition",
+        description="lowest E - kappa sigma first; at random; or `walkers`: structures that walkers stand on"
+        " only, lowest E - kappa sigma first",
     )
     kappa: float = Field(2.0, ge=0, description="weight of the uncertainty in E - kappa sigma")
     evaluations_per_round: int = Field(5, ge=1, le=1000)
 
 
-class RSSSettings(Settings):
+class _Generates(Settings):
+    """What methods that begin from made-up structures share."""
+
+    generators: GeneratorWeights | None = Field(
+        None, description="weights of the kinds of structures to begin from; none: random ones only"
+    )
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is not given of newer keys: older campaigns keep their identity."""
+        values: dict[str, Any] = write(self)
+        return _without_newer(values)
+
+
+def _without_newer(values: dict[str, Any]) -> dict[str, Any]:
+    for key in ("generators", "moves"):
+        if values.get(key, values) is None:
+            del values[key]
+    if "moves" in values:
+        values.pop("permutations", None)
+    return values
+
+
+class RSSSettings(_Generates):
     """Random structure search on the model."""
 
     method: Literal["rss"] = "rss"
@@ -56,6 +82,10 @@ REX_PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+# The paper's moves, for keys of a mapping `moves` that are not given.
+_PAPER_MOVES = {"rattle": 1.0, "permutation": 0.0}
+
+
 def _filled(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """What was given, and the defaults of all other keys, level by level."""
     values = {**defaults, **given}
@@ -65,7 +95,16 @@ def _filled(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, 
     return values
 
 
-class REXSettings(Settings):
+def _with_preset(data: Any, presets: Mapping[str, Mapping[str, Any]]) -> Any:
+    """What was given, and the preset's values of all other keys."""
+    if not isinstance(data, Mapping):
+        return data
+    preset = data.get("preset", "default")
+    known = isinstance(preset, str) and preset in presets
+    return _filled(data, presets[preset]) if known else data
+
+
+class REXSettings(_Generates):
     """Replica exchange; kT in eV, amplitudes in Å.
 
     `preset: paper` sets what arXiv 2507.18485 used, where a key is not given.
@@ -81,7 +120,13 @@ class REXSettings(Settings):
     amplitude_min: float = Field(0.1, gt=0, description="rattle amplitude of the lowest rung at the start")
     amplitude_max: float = Field(5.0, gt=0, description="rattle amplitude of the highest rung at the start")
     permutations: float = Field(
-        0.2, ge=0, le=1, description="share of moves that exchange two unlike atoms instead of rattling"
+        0.2,
+        ge=0,
+        le=1,
+        description="share of moves that exchange two unlike atoms instead of rattling; not beside `moves`",
+    )
+    moves: MoveWeights | None = Field(
+        None, description="weights of the kinds of moves; none: as `permutations` says"
     )
     adaptive: bool = Field(True, description="adapt each rung's amplitude to an acceptance of one half")
     relax: RelaxSettings = RelaxSettings(fmax=0.025)
@@ -93,6 +138,10 @@ class REXSettings(Settings):
         if not isinstance(data, Mapping):
             return data
         preset = data.get("preset", "default")
+        if data.get("moves") is not None and "permutations" in data:
+            raise ValueError("give either `moves` or `permutations`, which is `moves.permutation` now")
+        if preset == "paper" and isinstance(data.get("moves"), Mapping):
+            data = {**data, "moves": {**_PAPER_MOVES, **data["moves"]}}
         return _filled(data, REX_PRESETS[preset]) if preset in REX_PRESETS else data
 
     @model_validator(mode="after")
@@ -103,5 +152,52 @@ class REXSettings(Settings):
             raise ValueError("amplitude_min must not be above amplitude_max")
         return self
 
+    def move_weights(self) -> MoveWeights:
+        """Weights of all moves."""
+        p = self.permutations
+        return self.moves or MoveWeights(rattle=1.0 - p, permutation=p)
 
-SearchSettings = Annotated[RSSSettings | REXSettings, Field(discriminator="method")]
+
+BH_PRESETS: dict[str, dict[str, Any]] = {
+    "default": {"selection": {"choose": "walkers"}},
+    "paper": {
+        "walkers": 1,
+        "iterations_per_round": 1,
+        "kT": 0.25,
+        "rattled": 0.25,
+        "amplitude": 3.0,
+        "permutations": 0.0,
+        "relax": {"steps": 100, "fmax": 0.05},
+        "selection": {"choose": "walkers", "evaluations_per_round": 1},
+    },
+}
+
+
+class BHSettings(Settings):
+    """Basin hopping on the model, Metropolis on reference energies; kT in eV, lengths in Å.
+
+    `preset: paper` is one walker and one evaluation for each hop, as in arXiv 2507.18485.
+    """
+
+    method: Literal["bh"] = "bh"
+    preset: Literal["default", "paper"] = "default"
+    walkers: int = Field(5, ge=1, le=200, description="walkers; all of them relax in one batch")
+    iterations_per_round: int = Field(
+        4, ge=1, description="hops in one round; more than one are judged by model energies"
+    )
+    kT: float = Field(0.25, gt=0)
+    rattled: float = Field(0.25, gt=0, le=1, description="share of the placed atoms that a move rattles")
+    amplitude: float = Field(3.0, gt=0, description="radius of the ball that an atom is rattled within")
+    permutations: float = Field(
+        0.2, ge=0, le=1, description="share of moves that exchange two unlike atoms instead of rattling"
+    )
+    relax: RelaxSettings = RelaxSettings()
+    selection: SelectionSettings = SelectionSettings(choose="walkers")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _apply_preset(cls, data: Any) -> Any:
+        return _with_preset(data, BH_PRESETS)
+
+
+SearchSettings = Annotated[RSSSettings | REXSettings | BHSettings, Field(discriminator="method")]
