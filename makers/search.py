@@ -12,8 +12,9 @@ from godelta.makers.joblog import logged
 from godelta.makers.retrain import train_model
 from godelta.makers.seeds import Stream, generator
 from godelta.makers.session import Session, WatchedPotential, current_session
+from godelta.makers.told import evaluated
 from godelta.search import SearchMethod, make_method
-from godelta.search.state import StepResult
+from godelta.search.state import InformedMethod, StepResult
 from godelta.store import rounds, structures
 from godelta.store.blobs import DamagedError
 from godelta.store.database import Superseded
@@ -53,7 +54,7 @@ def run_search(session: Session, key: RoundKey, epoch: int) -> dict[str, Any]:
         round_, potential = _potential(session, key, epoch, round_)
         rounds.add_timings(store, key, loading_s=time.perf_counter() - loading)
         rounds.change_state(store, key, epoch, round_.state, "searching")
-        state = _open_state(session, method, key, potential)
+        state = _open_state(session, method, key, epoch, potential)
         progress = _Progress()
         while not method.finished(state):
             start, worked = time.perf_counter(), potential.seconds
@@ -146,15 +147,20 @@ def _shown(energy: float | None) -> str:
 
 
 def _open_state(
-    session: Session, method: SearchMethod[Any], key: RoundKey, potential: WatchedPotential
+    session: Session, method: SearchMethod[Any], key: RoundKey, epoch: int, potential: WatchedPotential
 ) -> Any:
     """The round's saved state, else the one that follows from the round before, else a new one."""
     saved = saved_state(session, key)
     if saved is not None:
         return method.load(saved)
     rng = generator(session.parts(key.campaign_id).config.seed, key, Stream.SEARCH)
-    if key.k > 0:
-        before = saved_state(session, RoundKey(key.campaign_id, key.chain, key.k - 1))
-        if before is not None:
-            return method.next_round(method.load(before), potential, rng)
-    return method.start(potential, rng)
+    blob = saved_state(session, RoundKey(key.campaign_id, key.chain, key.k - 1)) if key.k > 0 else None
+    before = method.load(blob) if blob is not None else None
+    state = method.start(potential, rng) if before is None else method.next_round(before, potential, rng)
+    if not isinstance(method, InformedMethod):
+        return state
+    walkers = method.walkers(before) if before is not None else []
+    state = method.inform(state, evaluated(session, key, walkers), potential)
+    # Saved before the first step: a rerun later, when more has been evaluated, goes on with the same.
+    rounds.save_search_state(session.store, key, epoch, state.to_bytes(), {})
+    return state

@@ -95,7 +95,10 @@ def run_select(session: Session, key: RoundKey, epoch: int) -> dict[str, Any]:
 def _new_candidates(
     session: Session, key: RoundKey, seen: list[StructureDocument]
 ) -> list[StructureDocument]:
-    """The round's candidates that were never selected; drawing at random, as the papers do, walkers only."""
+    """The round's candidates that were never selected; of walkers only, where the settings say so.
+
+    They do where it is drawn at random, as in the papers.
+    """
     parts = session.parts(key.campaign_id)
     hashes = {document.structure_hash for document in seen}
     candidates = [
@@ -104,7 +107,7 @@ def _new_candidates(
         if document.structure_hash not in hashes
     ]
     state = saved_state(session, key)
-    if parts.config.search.selection.choose == "random" and state is not None:
+    if parts.config.search.selection.choose != "acquisition" and state is not None:
         method = make_method(parts.config.search, parts.problem)
         walkers = {structure_hash(walker.atoms) for walker in method.walkers(method.load(state))}
         return [c for c in candidates if c.structure_hash in walkers] or candidates

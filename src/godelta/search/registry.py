@@ -2,9 +2,10 @@
 
 from typing import Any
 
+from godelta.search.basin_hopping import BasinHopping
 from godelta.search.replica_exchange import ReplicaExchange
 from godelta.search.rss import RandomStructureSearch
-from godelta.search.settings import RSSSettings, SearchSettings
+from godelta.search.settings import BHSettings, RSSSettings, SearchSettings
 from godelta.search.state import SearchMethod
 from godelta.systems.problem import SearchProblem
 
@@ -13,4 +14,6 @@ def make_method(settings: SearchSettings, problem: SearchProblem) -> SearchMetho
     """The search method that the settings name, bound to a problem."""
     if isinstance(settings, RSSSettings):
         return RandomStructureSearch(settings, problem)
+    if isinstance(settings, BHSettings):
+        return BasinHopping(settings, problem)
     return ReplicaExchange(settings, problem)
