@@ -16,7 +16,7 @@ from godelta.makers.seeds import Stream, generator
 from godelta.makers.session import Session, current_session
 from godelta.reference.registry import reference_hash
 from godelta.search import make_method
-from godelta.search.selection import choose
+from godelta.search.selection import FOLLOW_UP, choose, shared_out
 from godelta.store import evaluations, models, rounds, structures
 from godelta.store.budget import evaluations_left
 from godelta.store.database import Superseded
@@ -54,7 +54,9 @@ def run_select(session: Session, key: RoundKey, epoch: int) -> dict[str, Any]:
     chain = None if parts.config.share else key.chain
     # Ids hold the campaign's random id: by hash, so that the same seed selects the same structures.
     seen = _by_hash(structures.selected_structures(store, key.campaign_id, chain))
-    candidates = _by_hash(_new_candidates(session, key, seen))
+    new = _by_hash(_new_candidates(session, key, seen))
+    steps = sorted((c for c in new if c.move == FOLLOW_UP), key=lambda c: (c.iteration, c.walker))
+    candidates = [c for c in new if c.move != FOLLOW_UP]
     energies = np.array([c.model_energy for c in candidates])
     uncertainties = _that_data_would_lessen(session, round_.model_id, candidates)
     promised = energies - settings.kappa * np.nan_to_num(uncertainties, nan=0.0)
@@ -73,7 +75,8 @@ def run_select(session: Session, key: RoundKey, epoch: int) -> dict[str, Any]:
     )
     late = _late(session, key, settings.evaluations_per_round)
     left = evaluations_left(store, key.campaign_id, parts.config, key.chain)
-    count = max(0, min(settings.evaluations_per_round, left) - len(late))
+    room = max(0, min(settings.evaluations_per_round, left) - len(late))
+    following, count = shared_out(parts.config.search, len(steps), room)
     # Whatever their energies: two of a kind would fail together, and what failed would fail again.
     failed = _by_hash(
         failed_structures(store, key.campaign_id, reference_hash(parts.config.reference), chain)
@@ -82,14 +85,15 @@ def run_select(session: Session, key: RoundKey, epoch: int) -> dict[str, Any]:
         [candidates[i].atoms() for i in ranked], count, known=[structure.atoms() for structure in failed]
     )
     # The late ones last: those that are under way may be in by then.
-    selection = [candidates[ranked[i]].structure_id for i in chosen] + late
+    first = [document.structure_id for document in steps[:following]]
+    selection = first + [candidates[ranked[i]].structure_id for i in chosen] + late
     try:
         rounds.change_state(store, key, epoch, "searching", "selected", selection=selection)
     except Superseded:
         log.info("superseded: the round was planned anew")
         return {"status": "superseded"}
-    log.info("%d of %d candidates; of former rounds: %d", len(selection), len(candidates), len(seen))
-    return {"status": "selected", "candidates": len(candidates), "selected": len(selection)}
+    log.info("%d of %d candidates; of former rounds: %d", len(selection), len(new), len(seen))
+    return {"status": "selected", "candidates": len(new), "selected": len(selection)}
 
 
 def _new_candidates(

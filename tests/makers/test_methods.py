@@ -9,6 +9,10 @@ RELAX = {"steps": 15}
 METHODS = {
     "bh": {"method": "bh", "walkers": 3, "iterations_per_round": 2, "relax": RELAX,
            "selection": {"evaluations_per_round": 3}},
+    "gofee": {"method": "gofee", "iterations_per_round": 2, "candidates": 4, "random_until": 3,
+              "relax": RELAX, "selection": {"evaluations_per_round": 3}},
+    "gofee-paper": {"method": "gofee", "preset": "paper", "candidates": 4, "random_until": 2, "relax": RELAX},
+    "rss-paper": {"method": "rss", "preset": "paper", "relax": RELAX, "relax_from": 3},
     "bh-paper": {"method": "bh", "preset": "paper", "relax": RELAX},
 }  # fmt: skip
 

@@ -9,9 +9,9 @@ import numpy as np
 from godelta.arrays import FloatArray
 from godelta.foundation.base import Potential
 from godelta.search.bh_state import BHState
-from godelta.search.generators import PlacementRule, random_positions
-from godelta.search.moves import permute, rattle, some_placed
-from godelta.search.proposals import Proposal, relax_proposals, structure_at, summarise
+from godelta.search.mover import Generator, Mover
+from godelta.search.moves import some_placed
+from godelta.search.proposals import Proposal, count_moves, relax_proposals, structure_at, summarise
 from godelta.search.proposals import candidate as as_candidate
 from godelta.search.relax import Relaxed
 from godelta.search.replica_exchange import metropolis_probability
@@ -26,6 +26,7 @@ from godelta.search.state import (
     restored_generator,
 )
 from godelta.search.walkers import candidate_of, walker_of
+from godelta.search.weights import GeneratorWeights
 from godelta.systems.problem import SearchProblem
 
 NOT_EVALUATED = "trial without a reference energy"
@@ -125,7 +126,7 @@ class BasinHopping:
         """One iteration of all walkers at a fixed model."""
         rng = restored_generator(state.rng)
         iteration = state.iteration + 1
-        proposals = self._propose(state, rng)
+        proposals, impossible = self._propose(state, rng)
         relaxed = relax_proposals(proposals, potential, self.settings.relax, self.problem)
         accepted = self._judge(state, relaxed, rng.random(len(relaxed)))
         new = [
@@ -147,9 +148,12 @@ class BasinHopping:
             rng=generator_state(rng),
         )
         statistics = summarise(iteration, relaxed, _acceptance(state))
-        dropped = dict(Counter(statistics.dropped) + Counter(state.events))
-        candidates = [c for c in new if c is not None]
-        return StepResult(after, candidates, replace(statistics, dropped=dropped))
+        statistics = replace(
+            statistics,
+            dropped=dict(Counter(statistics.dropped) + Counter(state.events)),
+            moves=count_moves(proposals, relaxed, accepted, impossible),
+        )
+        return StepResult(after, [c for c in new if c is not None], statistics)
 
     def finished(self, state: BHState) -> bool:
         """Whether the round's iterations are done."""
@@ -184,27 +188,22 @@ class BasinHopping:
             raise ValueError("the stored state does not fit the search's walkers or atoms")
         return state
 
-    def _propose(self, state: BHState, rng: np.random.Generator) -> list[Proposal]:
-        rule = PlacementRule(self.problem)
+    def _propose(self, state: BHState, rng: np.random.Generator) -> tuple[list[Proposal], Counter[str]]:
+        """A proposal for each walker, and how often each kind could not be made."""
+        s = self.settings
+        pool = [w.positions for w in state.held if w is not None]
+        generator = Generator(self.problem, s.generators or GeneratorWeights(), pool)
+        mover = Mover(self.problem, s.moves)
         proposals = []
         for walker in state.here:
             if walker is None:
-                proposals.append(Proposal(random_positions(rule, rng), "random", ()))
+                name, positions = generator.make(rng)
+                proposals.append(Proposal(positions, name, ()))
             else:
-                move, positions = self._moved(rule, walker.positions, rng)
-                proposals.append(Proposal(positions, move, (walker.id,)))
-        return proposals
-
-    def _moved(
-        self, rule: PlacementRule, positions: FloatArray, rng: np.random.Generator
-    ) -> tuple[str, FloatArray]:
-        s = self.settings
-        if s.permutations and rng.random() < s.permutations:
-            exchanged = permute(rule, positions, rng)
-            if exchanged is not None:
-                return "permutation", exchanged
-        atoms = some_placed(rule, s.rattled * len(self.problem.numbers), rng)
-        return "rattle", rattle(rule, positions, s.amplitude, rng, atoms)
+                atoms = some_placed(mover.rule, s.rattled * len(self.problem.numbers), rng)
+                name, positions = mover.propose(walker.positions, s.amplitude, rng, atoms)
+                proposals.append(Proposal(positions, name, (walker.id,)))
+        return proposals, generator.impossible + mover.impossible
 
     def _judge(self, state: BHState, relaxed: Sequence[Relaxed], draws: FloatArray) -> tuple[bool, ...]:
         """Metropolis on model energies; a dropped structure is a rejection."""

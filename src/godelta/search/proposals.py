@@ -24,11 +24,16 @@ class Proposal:
 
 
 def relax_proposals(
-    proposals: Sequence[Proposal], potential: Potential, settings: RelaxSettings, problem: SearchProblem
+    proposals: Sequence[Proposal],
+    potential: Potential,
+    settings: RelaxSettings,
+    problem: SearchProblem,
+    *,
+    kappa: float = 0.0,
 ) -> list[Relaxed]:
-    """Relax all proposals in one batch."""
+    """Relax all proposals in one batch, on E - kappa sigma."""
     structures = [structure_at(problem, proposal.positions) for proposal in proposals]
-    return relax(structures, potential, settings, problem)
+    return relax(structures, potential, settings, problem, kappa=kappa)
 
 
 def structure_at(problem: SearchProblem, positions: FloatArray) -> Atoms:

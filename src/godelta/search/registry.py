@@ -3,9 +3,10 @@
 from typing import Any
 
 from godelta.search.basin_hopping import BasinHopping
+from godelta.search.gofee import GOFEE
 from godelta.search.replica_exchange import ReplicaExchange
 from godelta.search.rss import RandomStructureSearch
-from godelta.search.settings import BHSettings, RSSSettings, SearchSettings
+from godelta.search.settings import BHSettings, GOFEESettings, RSSSettings, SearchSettings
 from godelta.search.state import SearchMethod
 from godelta.systems.problem import SearchProblem
 
@@ -16,4 +17,6 @@ def make_method(settings: SearchSettings, problem: SearchProblem) -> SearchMetho
         return RandomStructureSearch(settings, problem)
     if isinstance(settings, BHSettings):
         return BasinHopping(settings, problem)
+    if isinstance(settings, GOFEESettings):
+        return GOFEE(settings, problem)
     return ReplicaExchange(settings, problem)

@@ -8,7 +8,7 @@ import numpy as np
 from godelta.foundation.base import Potential
 from godelta.search.mover import Generator
 from godelta.search.proposals import Proposal, candidate, count_moves, relax_proposals, summarise
-from godelta.search.settings import RSSSettings
+from godelta.search.settings import RelaxSettings, RSSSettings
 from godelta.search.state import (
     Candidate,
     StepResult,
@@ -61,8 +61,8 @@ class RandomStructureSearch:
         count = min(self.settings.batch, self.settings.structures_per_round - state.done_in_round)
         made = [generator.make(rng) for _ in range(count)]
         proposals = [Proposal(positions, name, ()) for name, positions in made]
-        relaxed = relax_proposals(proposals, potential, self.settings.relax, self.problem)
         iteration = state.iteration + 1
+        relaxed = relax_proposals(proposals, potential, self._relaxation(iteration), self.problem)
         candidates = [
             candidate(p, r, token=state.token, iteration=iteration, walker=k, accepted=True)
             for k, (p, r) in enumerate(zip(proposals, relaxed, strict=True))
@@ -74,6 +74,11 @@ class RandomStructureSearch:
             summarise(iteration, relaxed), moves=count_moves(proposals, relaxed, taken, generator.impossible)
         )
         return StepResult(new, candidates, statistics)
+
+    def _relaxation(self, iteration: int) -> RelaxSettings:
+        """No step before `relax_from`."""
+        s = self.settings
+        return s.relax if iteration >= s.relax_from else s.relax.model_copy(update={"steps": 0})
 
     def finished(self, state: RSSState) -> bool:
         """Whether the round's structures are done."""

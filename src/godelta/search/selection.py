@@ -3,7 +3,9 @@
 import numpy as np
 
 from godelta.arrays import BoolArray, FloatArray, IntArray
-from godelta.search.settings import SelectionSettings
+from godelta.search.settings import GOFEESettings, SearchSettings, SelectionSettings
+
+FOLLOW_UP = "step"  # the move that makes a structure one step down from an evaluated one
 
 
 def choose(
@@ -43,3 +45,16 @@ def choose(
     order = order[(groups[order] >= 0) & np.isfinite(energies[order])]
     _, first = np.unique(groups[order], return_index=True)
     return np.asarray(order[np.sort(first)][: max(count, 0)], dtype=np.int64)
+
+
+def shared_out(settings: SearchSettings, steps: int, count: int) -> tuple[int, int]:
+    """Of `count` evaluations, those for steps down from evaluated structures, and those for others.
+
+    Where each evaluation is followed by such a step, half of a round is kept for them.
+    """
+    following = min(steps, count)
+    others = count - following
+    if isinstance(settings, GOFEESettings) and settings.follow_up:
+        asked = settings.selection.evaluations_per_round
+        others = min(others, asked - asked // 2)
+    return following, others

@@ -52,16 +52,51 @@ def _without_newer(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
+# As the papers do on a surrogate: a model of few evaluations would lead astray.
+RSS_PRESETS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "paper": {
+        "structures_per_round": 1,
+        "batch": 1,
+        "relax_from": 5,
+        "relax": {"steps": 100, "fmax": 0.05},
+        "selection": {"evaluations_per_round": 1},
+    },
+}
+
+
 class RSSSettings(_Generates):
-    """Random structure search on the model."""
+    """Random structure search on the model.
+
+    `preset: paper` evaluates every structure, those of the first four iterations as they are made.
+    """
 
     method: Literal["rss"] = "rss"
+    preset: Literal["default", "paper"] = "default"
     structures_per_round: int = Field(20, ge=1, description="random structures relaxed in one round")
     batch: int = Field(
         10, ge=1, description="structures relaxed together; the state is saved after each batch"
     )
+    relax_from: int = Field(
+        1, ge=1, description="iteration (batch) of a chain from which on structures are relaxed"
+    )
     relax: RelaxSettings = RelaxSettings()
     selection: SelectionSettings = SelectionSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _apply_preset(cls, data: Any) -> Any:
+        return _with_preset(data, RSS_PRESETS)
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out newer keys where they say what was so before: older campaigns keep their identity."""
+        values = _without_newer(write(self))
+        if self.preset == "default":
+            values.pop("preset", None)
+            if self.relax_from == 1:
+                values.pop("relax_from", None)
+        return values
 
 
 REX_PRESETS: dict[str, dict[str, Any]] = {
@@ -166,14 +201,14 @@ BH_PRESETS: dict[str, dict[str, Any]] = {
         "kT": 0.25,
         "rattled": 0.25,
         "amplitude": 3.0,
-        "permutations": 0.0,
+        "moves": _PAPER_MOVES,
         "relax": {"steps": 100, "fmax": 0.05},
         "selection": {"choose": "walkers", "evaluations_per_round": 1},
     },
 }
 
 
-class BHSettings(Settings):
+class BHSettings(_Generates):
     """Basin hopping on the model, Metropolis on reference energies; kT in eV, lengths in Å.
 
     `preset: paper` is one walker and one evaluation for each hop, as in arXiv 2507.18485.
@@ -188,9 +223,7 @@ class BHSettings(Settings):
     kT: float = Field(0.25, gt=0)
     rattled: float = Field(0.25, gt=0, le=1, description="share of the placed atoms that a move rattles")
     amplitude: float = Field(3.0, gt=0, description="radius of the ball that an atom is rattled within")
-    permutations: float = Field(
-        0.2, ge=0, le=1, description="share of moves that exchange two unlike atoms instead of rattling"
-    )
+    moves: MoveWeights = MoveWeights()
     relax: RelaxSettings = RelaxSettings()
     selection: SelectionSettings = SelectionSettings(choose="walkers")
 
@@ -200,4 +233,63 @@ class BHSettings(Settings):
         return _with_preset(data, BH_PRESETS)
 
 
-SearchSettings = Annotated[RSSSettings | REXSettings | BHSettings, Field(discriminator="method")]
+GOFEE_PRESETS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "paper": {
+        "iterations_per_round": 1,
+        "candidates": 10,
+        "random_until": 4,
+        "random_share": 0.2,
+        "rattled": 3.0,
+        "amplitude": 3.0,
+        "moves": _PAPER_MOVES,
+        "kappa": 2.0,
+        "follow_up": True,
+        "relax": {"steps": 100, "fmax": 0.05},
+        "selection": {"choose": "acquisition", "kappa": 2.0, "evaluations_per_round": 2},
+    },
+}
+
+
+class GOFEESettings(_Generates):
+    """GOFEE on the Δ-model: relaxations of E - kappa sigma; lengths in Å.
+
+    `preset: paper` evaluates, per iteration, the lowest E - kappa sigma of 10 candidates and one step down
+    from the one before, as arXiv 2507.18485 does.
+    """
+
+    method: Literal["gofee"] = "gofee"
+    preset: Literal["default", "paper"] = "default"
+    iterations_per_round: int = Field(4, ge=1)
+    candidates: int = Field(10, ge=1, le=1000, description="of an iteration; all of them relax in one batch")
+    random_until: int = Field(4, ge=0, description="iterations of a chain in which all candidates are new")
+    random_share: float = Field(
+        0.2, ge=0, le=1, description="share of new ones later; the others are moved parents"
+    )
+    rattled: float = Field(3.0, gt=0, description="atoms that a move rattles, on average")
+    amplitude: float = Field(3.0, gt=0, description="radius of the ball that an atom is rattled within")
+    moves: MoveWeights = MoveWeights()
+    kappa: float = Field(2.0, ge=0, description="weight of the uncertainty in relaxations")
+    follow_up: bool = Field(
+        False,
+        description="evaluate one step along the reference forces of each evaluated structure too; half of"
+        " `evaluations_per_round` is for steps",
+    )
+    relax: RelaxSettings = RelaxSettings()
+    selection: SelectionSettings = SelectionSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _apply_preset(cls, data: Any) -> Any:
+        return _with_preset(data, GOFEE_PRESETS)
+
+    @model_validator(mode="after")
+    def _room_for_steps(self) -> Self:
+        if self.follow_up and self.selection.evaluations_per_round < 2:
+            raise ValueError("`follow_up` needs selection.evaluations_per_round of 2 or more")
+        return self
+
+
+SearchSettings = Annotated[
+    RSSSettings | REXSettings | BHSettings | GOFEESettings, Field(discriminator="method")
+]
