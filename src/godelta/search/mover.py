@@ -10,6 +10,7 @@ import numpy as np
 from godelta.arrays import FloatArray, IntArray
 from godelta.search.generators import PlacementRule, random_positions
 from godelta.search.moves import centre_of_geometry, permute, rattle
+from godelta.search.orbits import symmetric_positions
 from godelta.search.weights import GeneratorWeights, MoveWeights
 from godelta.systems.problem import SearchProblem
 
@@ -124,7 +125,11 @@ class Generator:
             Where no random structure fits into the confinement.
         """
         name = _drawn({name: share for name, share in self.weights.shares().items() if share > 0}, rng)
-        made = self._reused(rng) if name == "reuse" else None
+        made = None
+        if name == "reuse":
+            made = self._reused(rng)
+        elif name == "symmetric":
+            made = symmetric_positions(self.rule, rng)
         if made is not None:
             return name, made
         if name != "random":

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ase import Atoms
@@ -9,6 +10,9 @@ from ase.constraints import FixAtoms
 
 from godelta.arrays import BoolArray, FloatArray, IntArray
 from godelta.systems.confinement import Confinement
+
+if TYPE_CHECKING:
+    from godelta.systems.symmetry import Operations
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,13 @@ class SearchProblem:
     def placed(self) -> BoolArray:
         """(n_template + n,) flags: atoms that the search places."""
         return np.arange(self.n_template + len(self.numbers)) >= self.n_template
+
+    @cached_property
+    def template_operations(self) -> "Operations | None":
+        """Symmetry that the template leaves to the placed atoms; None where there is none to speak of."""
+        from godelta.systems.symmetry import template_operations  # loads SciPy and spglib
+
+        return template_operations(self.template, self.fixed)
 
     def structure(self, placed_positions: FloatArray) -> Atoms:
         """The template plus the placed atoms at (n, 3) positions, with FixAtoms on fixed atoms."""
