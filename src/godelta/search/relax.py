@@ -136,6 +136,8 @@ def _finished(walker: _Walker, image: MinimumImage, problem: SearchProblem) -> R
     dropped = walker.dropped
     if dropped is None and _collapsed(walker.atoms, image, problem):
         dropped = "atoms went through each other"
+    if dropped is None and not problem.confinement.contains(walker.atoms.positions[problem.placed]).all():
+        dropped = "atoms left the confinement"
     return Relaxed(walker.atoms, *walker.result, walker.steps, walker.evaluations, walker.converged, dropped)
 
 
