@@ -1,6 +1,7 @@
 """The Δ-model on features, without a foundation: exact Gaussian processes, and derivatives in float64."""
 
 from dataclasses import replace
+from hashlib import sha256
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from sklearn.gaussian_process.kernels import Kernel
 from godelta.delta.embedding import EmbeddingCorrection, train_embedding
 from godelta.delta.embedding_head import batched, on_cpu
 from godelta.delta.explain import atomic_corrections, environments_of, influences
+from godelta.delta.gradients import directions_of
 from godelta.delta.local_kernel import Environments
 from godelta.delta.model import Learnt
 from godelta.delta.settings import DeltaSettings
@@ -266,35 +268,92 @@ def test_the_order_of_the_data_does_not_matter(data):
     assert fit(embedding(), *shuffled).to_bytes() == first.to_bytes()
 
 
-def test_forces_are_learnt_along_directions(cluster):
-    """Derivatives of an energy that the features can express, from one structure."""
-    structures = [cluster(k) for k in range(6)]
+def truth(atoms):
+    """An energy that the features can express."""
+    return float(np.sum(Features().features([atoms])[0][:, 2]))
 
-    def truth(atoms):
-        return float(np.sum(Features().features([atoms])[0][:, 2]))
 
-    def forces(atoms, h=1e-4):
-        gradient = np.zeros((len(atoms), 3))
-        for index in np.ndindex(gradient.shape):
-            for sign in (1, -1):
-                moved = atoms.copy()
-                moved.positions[index] += sign * h
-                gradient[index] -= sign * truth(moved) / (2 * h)
-        return gradient
+def true_forces(atoms, h=1e-4):
+    gradient = np.zeros((len(atoms), 3))
+    for index in np.ndindex(gradient.shape):
+        for sign in (1, -1):
+            moved = atoms.copy()
+            moved.positions[index] += sign * h
+            gradient[index] -= sign * truth(moved) / (2 * h)
+    return gradient
 
-    energies, ids = [truth(a) for a in structures], list("abcdef")
-    probes = [cluster(k) for k in range(100, 130)]
+
+def fit_forces(structures, previous=None, foundation=None, **changes):
+    names = [f"{k:03d}" for k in range(len(structures))]
+    return train_embedding(
+        embedding(**changes), SPECIES, structures, np.zeros(len(structures)), [truth(a) for a in structures],
+        names, foundation=foundation or Features(), residual_forces=[true_forces(a) for a in structures],
+        previous=previous,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("aggregation", ["global", "atomic"])
+def test_forces_are_learnt_along_directions(cluster, aggregation):
+    structures, probes = [cluster(k) for k in range(6)], [cluster(k) for k in range(100, 130)]
     target = np.array([truth(a) for a in probes])
-    errors = []
-    for directions in (0, 1):
-        correction = train_embedding(
-            embedding(force_directions=directions), SPECIES, structures, np.zeros(6), energies, ids,
-            foundation=Features(), residual_forces=[forces(a) for a in structures],
-        )  # fmt: skip
-        assert len(correction.training.ids) == 6 * (1 + directions)
+
+    def error(**changes):
+        correction = fit_forces(structures, aggregation=aggregation, **changes)
+        assert len(correction.training.ids) == 6 * (1 + min(changes["force_directions"], 21))
         assert correction.metrics["n_structures"] == 6
-        errors.append(np.sqrt(np.mean((predict(correction, probes)[0] - target) ** 2)))
-    assert errors[1] < errors[0]
+        return np.sqrt(np.mean((predict(correction, probes)[0] - target) ** 2))
+
+    energies, copies = (error(force_directions=k, forces_as="copies") for k in (0, 1))
+    assert copies < energies
+    if aggregation == "atomic":
+        assert error(force_directions=100, forces_as="gradients") < 0.5 * copies
+
+
+def test_rows_of_derivatives_are_differences_of_rows(cluster):
+    """Of the kernel with the inducing points, along each direction that was learnt."""
+    structures = [cluster(k) for k in range(3)]
+    correction = fit_forces(
+        structures, aggregation="atomic", forces_as="gradients", force_directions=4, inducing_points=12
+    )
+    training, data = correction.training, {}
+    for k, atoms in enumerate(structures):
+        name = f"{k:03d}"
+        for u in directions_of(atoms, name, true_forces(atoms), None, 4):
+            moved = []
+            for sign in (1, -1):
+                copy = atoms.copy()
+                copy.positions += sign * 1e-4 * u
+                moved.append(correction.row(environments_of(correction, Features(), copy)))
+            data[f"{name}~{sha256(u.tobytes()).hexdigest()[:16]}"] = (moved[0] - moved[1]) / 2e-4
+    slopes = np.flatnonzero(~training.counts.any(axis=1))
+    assert len(slopes) == len(data) == 12
+    for k in slopes:
+        row = data[training.ids[k]]
+        np.testing.assert_allclose(correction.rows[k], row, atol=2e-3 * np.abs(row).max())
+
+
+def test_a_continued_fit_describes_only_new_structures(cluster):
+    """Derivatives of the others are kept, too."""
+    seen = []
+
+    class Counted(Features):
+        def features(self, structures):
+            seen.extend(structures)
+            return super().features(structures)
+
+    changes = {
+        "aggregation": "atomic",
+        "forces_as": "gradients",
+        "force_directions": 3,
+        "inducing_points": 20,
+    }
+    structures = [cluster(k) for k in range(7)]
+    previous = fit_forces(structures[:6], **changes)
+    continued = fit_forces(structures, previous=previous, foundation=Counted(), **changes)
+    assert len(seen) == 1 + 2 * 3
+    assert continued.kernel is previous.kernel
+    kept = [name in previous.training.ids for name in continued.training.ids]
+    np.testing.assert_array_equal(continued.rows[kept], previous.rows)
 
 
 def test_a_wild_residual_does_not_wreck_the_amplitude(data):

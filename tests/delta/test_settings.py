@@ -67,9 +67,19 @@ def test_the_accurate_preset_has_a_large_descriptor_and_all_forces():
     assert DeltaSettings.model_validate(accurate.model_dump(mode="json")).digest() == accurate.digest()
 
 
-def test_an_embedding_has_no_gradients():
-    with pytest.raises(ValidationError, match="belongs to `descriptor: soap`"):
-        DeltaSettings(descriptor="embedding", forces_as="gradients")
+@pytest.mark.parametrize("aggregation", ["species", "global"])
+def test_whole_structures_have_no_gradients(aggregation):
+    with pytest.raises(ValidationError, match="`forces_as: gradients` compares atoms"):
+        DeltaSettings(descriptor="embedding", aggregation=aggregation, forces_as="gradients")
+
+
+def test_atoms_of_an_embedding_learn_forces_as_soap_does():
+    atomic, soap = DeltaSettings(descriptor="embedding"), DeltaSettings()
+    assert (atomic.forces_as, atomic.force_directions) == (soap.forces_as, soap.force_directions)
+    # Campaigns of before had one copy for each evaluation, and did not say so by name.
+    stored = atomic.model_dump(mode="json") | {"force_directions": 1}
+    del stored["forces_as"]
+    assert DeltaSettings.model_validate(stored).forces_as == "copies"
 
 
 def test_campaigns_from_before_embeddings_keep_their_identity():
@@ -93,7 +103,6 @@ def test_an_embedding_has_an_identity_of_its_own():
 
 
 def test_vectors_of_structures_learn_energies_only_unless_asked():
-    assert DeltaSettings(descriptor="embedding").force_directions == 1
     for aggregation in ("global", "species"):
         vectors = {"descriptor": "embedding", "aggregation": aggregation}
         assert DeltaSettings(**vectors).force_directions == 0

@@ -9,19 +9,34 @@ few meV and is as uncertain as any other, it holds far more of what the forces s
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Protocol
 
 import numpy as np
 from ase import Atoms
 
-from godelta.arrays import BoolArray, FloatArray
+from godelta.arrays import BoolArray, FloatArray, IntArray
 from godelta.delta.displaced import MARK, moving_atoms
 from godelta.delta.local_kernel import Environments, LocalKernel
 from godelta.delta.settings import DeltaSettings
-from godelta.delta.soap import SOAP
 from godelta.delta.training import TrainingSet
 
-_STEP = 1e-3  # Å of the central differences of features: relative error 1e-6, round-off 1e-12
 _ROWS_PER_POINT = 10  # derivatives to an inducing point, at most: more of them hardly add to what it knows
+
+
+class Descriptor(Protocol):
+    """What atoms are compared by."""
+
+    def kinds(self, atoms: Atoms) -> IntArray:
+        """(n,) index of each atom's species."""
+        ...
+
+    def features(self, atoms: Atoms) -> FloatArray:
+        """(n, f) features of the atoms."""
+        ...
+
+    def slopes(self, atoms: Atoms, directions: Sequence[FloatArray]) -> FloatArray:
+        """Derivatives (D, n, f) of the features along directions (n, 3), per Å."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +108,10 @@ def with_gradients(
 
 
 def kernel_rows(
-    kernels: Sequence[LocalKernel], soap: SOAP, data: Sequence[Datum], plain: Mapping[str, FloatArray]
+    kernels: Sequence[LocalKernel],
+    descriptor: Descriptor,
+    data: Sequence[Datum],
+    plain: Mapping[str, FloatArray],
 ) -> list[FloatArray]:
     """Rows (N, M) of the data for each kernel: of structures, and of derivatives of structures, per Å.
 
@@ -108,10 +126,10 @@ def kernel_rows(
     for members in _by_structure(data):
         atoms = data[members[0]].atoms
         own = [k for k in members if data[k].direction is None]
-        features = plain[data[own[0]].id] if own else soap.features(atoms)
-        x = Environments(features, soap.kinds(atoms))
+        features = plain[data[own[0]].id] if own else descriptor.features(atoms)
+        x = Environments(features, descriptor.kinds(atoms))
         along, directions = _directions(data, members)
-        slopes = _slopes(soap, atoms, directions)
+        slopes = descriptor.slopes(atoms, directions)
         for kernel, rows in zip(kernels, result, strict=True):
             values = kernel.values(x)
             rows[own] = kernel.row(values)
@@ -132,14 +150,3 @@ def _directions(data: Sequence[Datum], members: Sequence[int]) -> tuple[list[int
     """Which of the members are derivatives, and along what."""
     found = [(k, u) for k in members if (u := data[k].direction) is not None]
     return [k for k, _ in found], [u for _, u in found]
-
-
-def _slopes(soap: SOAP, atoms: Atoms, directions: Sequence[FloatArray]) -> FloatArray:
-    """Derivatives (D, n, f) of the features along directions, per Å."""
-    moved, result = atoms.copy(), np.empty((len(directions), len(atoms), soap.n_features))
-    for slope, direction in zip(result, directions, strict=True):
-        moved.positions = atoms.positions + _STEP * direction
-        ahead = soap.features(moved)
-        moved.positions = atoms.positions - _STEP * direction
-        slope[:] = (ahead - soap.features(moved)) / (2.0 * _STEP)
-    return result

@@ -2,25 +2,25 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from ase import Atoms
 from numpy.typing import ArrayLike
 
 from godelta.arrays import BoolArray, FloatArray
-from godelta.delta.continuation import can_continue, kept_rows, same_model
 from godelta.delta.displaced import moving_atoms
 from godelta.delta.embedding import EmbeddingCorrection
-from godelta.delta.gradients import Datum, kernel_rows, with_gradients
+from godelta.delta.gradients import Datum, with_gradients
 from godelta.delta.left_out import Diagnostics, LeftOut
+from godelta.delta.local_fit import fit_atoms, same_model
 from godelta.delta.local_kernel import Environments, LocalKernel
 from godelta.delta.metrics import fit_hyperparameters, fit_metrics
 from godelta.delta.prediction import evaluate
 from godelta.delta.repulsion import Repulsion
 from godelta.delta.settings import DeltaSettings
 from godelta.delta.soap import SOAP
-from godelta.delta.sparse_gp import Posterior, SparseGP
+from godelta.delta.sparse_gp import Posterior
 from godelta.delta.torch_correction import TorchCorrection
 from godelta.delta.training import TrainingSet, gather
 from godelta.errors import GodeltaError
@@ -183,23 +183,8 @@ def train(  # noqa: PLR0913 - the data, and two ways to save work
     if residual_forces is not None and settings.force_directions and settings.forces_as == "gradients":
         by_id = dict(zip(ids, residual_forces, strict=True))
         training, data = with_gradients(training, ordered, by_id, settings)
-    describe = describe or _compute_features
-    gp = SparseGP(len(known), settings)
-    selected = training.environments
-    counts = training.counts.astype(np.float64)
-    counts = counts if settings.species_mean else counts.sum(axis=1, keepdims=True)
-    labels = counts, training.residuals, training.excess, training.owners
-    if previous is not None and can_continue(previous, settings, known, training):
-        selected = previous.selected_environments
-        gp.fit_rows(previous.kernel, _continued_rows(previous, training, soap, data, describe), *labels)
-    else:
-        plain = _described(soap, data, describe)
-        own = [
-            Environments(plain[datum.id], soap.kinds(datum.atoms))
-            for datum, evaluated in zip(data, training.evaluated, strict=True)
-            if evaluated
-        ]
-        gp.fit_choosing(own, lambda kernels: kernel_rows(kernels, soap, data, plain), *labels)
+    described = partial(describe or _compute_features, soap)
+    gp, selected = fit_atoms(settings, known, soap, described, training, data, previous)
     return Correction(
         settings,
         known,
@@ -211,23 +196,6 @@ def train(  # noqa: PLR0913 - the data, and two ways to save work
         selected,
         gp.left_out_,
     )
-
-
-def _continued_rows(
-    previous: Correction, training: TrainingSet, soap: SOAP, data: Sequence[Datum], describe: Describe
-) -> FloatArray:
-    """(N, M) kernel rows: those of `previous` where it has them, new ones for the rest."""
-    rows, new = kept_rows(previous, previous.rows, training)
-    missing = [data[k] for k in new]
-    rows[new] = kernel_rows([previous.kernel], soap, missing, _described(soap, missing, describe))[0]
-    return rows
-
-
-def _described(soap: SOAP, data: Sequence[Datum], describe: Describe) -> dict[str, FloatArray]:
-    """Features of the structures among the data, by id."""
-    plain = [datum for datum in data if datum.direction is None]
-    names = [datum.id for datum in plain]
-    return dict(zip(names, describe(soap, names, [datum.atoms for datum in plain]), strict=True))
 
 
 def _compute_features(soap: SOAP, _ids: Sequence[str], structures: Sequence[Atoms]) -> list[FloatArray]:

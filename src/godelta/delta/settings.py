@@ -41,7 +41,6 @@ DELTA_PRESETS: dict[str, dict[str, Any]] = {
 # out is not the default of today: forces were learned as copies.
 _NOT_ALWAYS_STORED = {"pretrain_from", "forces_as", "aggregation", "pooling"}
 _EMBEDDING_KEYS = ("aggregation", "pooling")
-_ATOMIC_DEFAULTS: dict[str, Any] = {"forces_as": "copies", "force_directions": 1}
 # Forces make one vector per structure better on clusters of metals, worse on Ag4S2 (docs/design.md).
 _VECTOR_DEFAULTS: dict[str, Any] = {"forces_as": "copies", "force_directions": 0}
 
@@ -107,12 +106,13 @@ class DeltaSettings(Settings):
         ge=0,
         le=1000,
         description="directions along which each evaluation's forces are learned too, at most; 0: energies"
-        " only. The default is all of up to 33 moving atoms; 1 and 0 with `descriptor: embedding`",
+        " only, the default of the aggregations `species` and `global`; of others, all of up to 33 moving"
+        " atoms",
     )
     forces_as: Literal["gradients", "copies"] = Field(
         "gradients",
         description="how forces are learned: as derivatives of the kernel, or as energies of displaced"
-        " copies, which say less and are all that `descriptor: embedding` knows",
+        " copies, which say less and are all that the aggregations `species` and `global` know",
     )
     energy_window: float = Field(5.0, gt=0, description="eV above the best; residuals beyond it count softly")
     seed: int = Field(0, ge=0, description="seed of sub-sampling in the choice of inducing points")
@@ -129,8 +129,6 @@ class DeltaSettings(Settings):
         defaults = DELTA_PRESETS.get(preset, {}) if isinstance(preset, str) else {}
         if values.get("aggregation") in ("global", "species"):
             defaults = {**_VECTOR_DEFAULTS, **defaults}
-        elif values.get("descriptor") == "embedding":
-            defaults = {**_ATOMIC_DEFAULTS, **defaults}
         if set(cls.model_fields) - values.keys() <= _NOT_ALWAYS_STORED:
             defaults = {**defaults, "forces_as": "copies"}
         return {**defaults, **values}
@@ -139,8 +137,8 @@ class DeltaSettings(Settings):
     def _keys_belong_to_the_descriptor(self) -> Self:
         if self.descriptor == "soap" and (self.aggregation, self.pooling) != ("atomic", "mean"):
             raise ValueError("aggregation and pooling belong to `descriptor: embedding`")
-        if self.descriptor == "embedding" and self.forces_as != "copies":
-            raise ValueError("`forces_as: gradients` belongs to `descriptor: soap`")
+        if self.aggregation != "atomic" and self.forces_as != "copies":
+            raise ValueError("`forces_as: gradients` compares atoms: with `aggregation: atomic`, or SOAP")
         if self.descriptor == "embedding" and self.preset != "default":
             raise ValueError(
                 f"preset `{self.preset}` is one of SOAP; leave it out with `descriptor: embedding`"

@@ -15,6 +15,8 @@ from godelta.delta import soap_kernels
 from godelta.delta.settings import SOAPSettings
 from godelta.errors import InputError
 
+_STEP = 1e-3  # Å of the central differences of features: relative error 1e-6, round-off 1e-12
+
 
 @dataclass(frozen=True, slots=True)
 class SOAPContext:
@@ -96,6 +98,16 @@ class SOAP:
     def features(self, atoms: Atoms) -> FloatArray:
         """(n, n_features) power spectrum of the atoms, in dscribe's order."""
         return self.describe(atoms)[0]
+
+    def slopes(self, atoms: Atoms, directions: Sequence[FloatArray]) -> FloatArray:
+        """Derivatives (D, n, n_features) of the features along directions (n, 3), per Å."""
+        moved, result = atoms.copy(), np.empty((len(directions), len(atoms), self.n_features))
+        for slope, direction in zip(result, directions, strict=True):
+            moved.positions = atoms.positions + _STEP * direction
+            ahead = self.features(moved)
+            moved.positions = atoms.positions - _STEP * direction
+            slope[:] = (ahead - self.features(moved)) / (2.0 * _STEP)
+        return result
 
     def describe(self, atoms: Atoms) -> tuple[FloatArray, SOAPContext]:
         """Features (n, n_features) and the context for `vjp`. Any periodicity, any cell shape.
