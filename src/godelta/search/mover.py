@@ -11,6 +11,7 @@ from godelta.arrays import FloatArray, IntArray
 from godelta.search.generators import PlacementRule, random_positions
 from godelta.search.moves import centre_of_geometry, permute, rattle
 from godelta.search.orbits import symmetric_positions
+from godelta.search.symmetric_rattle import symmetric_rattle
 from godelta.search.weights import GeneratorWeights, MoveWeights
 from godelta.systems.problem import SearchProblem
 
@@ -84,6 +85,8 @@ class Mover:
             return permute(self.rule, positions, rng)
         if name == "centre_of_geometry":
             return centre_of_geometry(self.rule, positions, rng)
+        if name == "symmetric_rattle":
+            return symmetric_rattle(self.rule, positions, amplitude, rng)
         moved = rattle(self.rule, positions, amplitude, rng, atoms)
         return None if np.array_equal(moved, positions) else moved
 
