@@ -20,7 +20,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from godelta.arrays import FloatArray, IntArray
+from godelta.arrays import BoolArray, FloatArray, IntArray
 from godelta.delta import leave_one_out, regression
 from godelta.delta.inducing import choose_inducing, median_distance
 from godelta.delta.left_out import LeftOut, diagnose, uncertainty_scale
@@ -28,6 +28,9 @@ from godelta.delta.local_kernel import BlockValues, Environments, LocalKernel
 from godelta.delta.settings import DeltaSettings
 
 _NOISES = np.geomspace(regression.NOISE_FLOOR, 1.0, 26)
+# With thousands of derivatives the evidence would rather fit each of them, with amplitudes of many eV per
+# atom, than leave anything to the noise: what is then predicted elsewhere is worse (docs/design.md).
+_NOISES_WITH_DERIVATIVES = np.geomspace(1e-3, 1.0, 16)
 _LENGTH_FACTORS = (1.0, 1.25, 1.5)  # of the median distance: longer ones make everything look known
 _FLAT = 0.03  # eV per atom: smaller amplitudes in the data say nothing about a length scale
 _MEAN_SCALE = 1.0  # eV per atom: least prior deviation of the mean
@@ -249,7 +252,7 @@ class SparseGP(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         settings = self._settings
         owners = np.arange(len(y)) if owners is None else owners
         excess = np.zeros(len(y)) if excess is None else excess
-        slopes = ~counts.any(axis=1)
+        slopes = np.asarray(~counts.any(axis=1), dtype=np.bool_)
         residual, outside = np.array(y, dtype=np.float64), np.zeros(len(y))
         residual[~slopes], outside[~slopes], mean = _apply_window(
             counts[~slopes], y[~slopes], excess[~slopes], settings.energy_window
@@ -260,7 +263,7 @@ class SparseGP(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         mean_scale = max(_MEAN_SCALE / reference, 1.0)
         unseen = _unseen_compositions(counts[~slopes], mean, reference, mean_scale)
         features = kernel.whiten(np.hstack([rows, mean_scale * counts]))
-        return _Problem(features, residual, atoms, outside, mean, mean_scale, owners, unseen)
+        return _Problem(features, residual, atoms, outside, mean, mean_scale, owners, unseen, slopes)
 
 
 def _are_environments(X: object) -> TypeGuard[Sequence[Environments]]:
@@ -277,7 +280,8 @@ class _Problem:
     """The regression in whitened coordinates, before the structures' weights are known.
 
     features: (N, M + c). residual, outside: (N,) eV. Structures outside the energy window have an extra
-    noise, and no say in the hyper-parameters. atoms: (N,) numbers of atoms; `_SLOPE_NOISE` for derivatives.
+    noise, and no say in the hyper-parameters. atoms: (N,) numbers of atoms; `_SLOPE_NOISE` for derivatives,
+    which `slopes` (N,) flags.
     """
 
     features: FloatArray
@@ -288,6 +292,7 @@ class _Problem:
     mean_scale: float
     owners: IntArray
     unseen: FloatArray
+    slopes: BoolArray
 
     def spectrum(self) -> regression.Spectrum:
         """Spectrum of the data inside the energy window."""
@@ -298,7 +303,9 @@ class _Problem:
         self, settings: DeltaSettings, spectrum: regression.Spectrum
     ) -> regression.Hyperparameters:
         fixed = settings.hyperparameters == "fixed"
-        noises = np.array([max(settings.noise, regression.NOISE_FLOOR)]) if fixed else _NOISES
+        noises = _NOISES_WITH_DERIVATIVES if self.slopes.any() else _NOISES
+        if fixed:
+            noises = np.array([max(settings.noise, regression.NOISE_FLOOR)])
         inside = self.outside == 0
         d = np.sqrt(self.atoms[inside])
         amplitude = settings.amplitude if fixed else None
