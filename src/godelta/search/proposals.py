@@ -92,7 +92,7 @@ def count_moves(
         count = counts.setdefault(proposal.move, dict.fromkeys(MOVE_COUNTS, 0))
         count["proposed"] += 1
         count["relaxed"] += result.dropped is None
-        count["accepted"] += taken
+        count["accepted"] += bool(taken)  # may be of NumPy, which MongoDB does not take
     for move, times in impossible.items():
         counts.setdefault(move, dict.fromkeys(MOVE_COUNTS, 0))["impossible"] += times
     return counts
