@@ -82,3 +82,32 @@ def test_weights_are_shares():
     assert MoveWeights(rattle=3, permutation=1).shares() == {
         "rattle": 0.75, "permutation": 0.25, "centre_of_geometry": 0.0, "symmetric_rattle": 0.0
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ["rss", "rex", "bh", "gofee"])
+@pytest.mark.parametrize("preset", ["default", "paper"])
+def test_every_method_has_presets_whose_dumps_are_read_back_the_same(method, preset):
+    settings = ADAPTER.validate_python({"method": method, "preset": preset})
+    dump = settings.model_dump(mode="json")
+    assert ADAPTER.validate_python(dump) == settings
+    if preset == "paper":
+        assert dump["preset"] == "paper"
+        serial = 1 if method != "rex" else 100
+        assert getattr(settings, "iterations_per_round", 1) == serial
+
+
+def test_what_stored_settings_of_random_search_name_has_not_changed():
+    """Older campaigns keep their identity: what is newer is left out where it says what was so before."""
+    keys = {"method", "structures_per_round", "batch", "relax", "selection"}
+    assert set(ADAPTER.validate_python({"method": "rss"}).model_dump()) == keys
+    late = ADAPTER.validate_python({"method": "rss", "relax_from": 3})
+    assert set(late.model_dump()) == {*keys, "relax_from"}
+    early = ADAPTER.validate_python({"method": "rss", "preset": "paper", "relax_from": 1})
+    assert ADAPTER.validate_python(early.model_dump(mode="json")).relax_from == 1
+
+
+def test_moves_of_the_papers_are_rattles_only():
+    for method in ("bh", "gofee"):
+        paper = ADAPTER.validate_python({"method": method, "preset": "paper"})
+        assert paper.moves.shares()["rattle"] == 1.0
+        assert ADAPTER.validate_python({"method": method}).moves.shares()["permutation"] == pytest.approx(0.2)

@@ -65,6 +65,15 @@ class GOFEEState:
             If the bytes are no state of this method and version.
         """
         values, arrays = unpack_state("gofee", blob)
-        for name in ("parent_names", "step_parents", "followed"):
-            values[name] = tuple(values[name])
-        return cls(**values, **arrays)
+        return cls(
+            token=values["token"],
+            iteration=values["iteration"],
+            done_in_round=values["done_in_round"],
+            parents=arrays["parents"],
+            parent_names=tuple(values["parent_names"]),
+            steps=arrays["steps"],
+            step_parents=tuple(values["step_parents"]),
+            followed=tuple(values["followed"]),
+            events=values["events"],
+            rng=values["rng"],
+        )

@@ -70,9 +70,12 @@ def unpacked(name: str, values: Mapping[str, Any], arrays: Mapping[str, NDArray[
         if origin is None:
             walkers.append(None)
             continue
-        positions, energies = next(rows)
+        positions, (energy, foundation_energy, uncertainty) = next(rows)
         identifier, iteration, rung, move, parents, converged = origin
         walkers.append(
-            Walker(positions, *energies, identifier, iteration, rung, move, tuple(parents), converged)
-        )
+            Walker(
+                positions, energy, foundation_energy, uncertainty,
+                identifier, iteration, rung, move, tuple(parents), converged,
+            )
+        )  # fmt: skip
     return tuple(walkers)
