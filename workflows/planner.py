@@ -15,9 +15,9 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError
 from godelta import logs
 from godelta.campaign import CampaignConfig
 from godelta.store import campaigns, rounds
-from godelta.store.budget import evaluations_left
 from godelta.store.database import Store, Superseded
 from godelta.store.documents import CampaignDocument, RoundDocument, RoundKey
+from godelta.store.stopping import end_of_chain
 from godelta.store.workers import BatchLives
 from godelta.workflows.closing import may_close, next_closing
 from godelta.workflows.health import Health, judge
@@ -98,9 +98,7 @@ def open_round(store: Store, campaign_id: str, chain: int, config: CampaignConfi
         return rounds.plan_round(store, RoundKey(campaign_id, chain, 0), model_id=None)
     if last.state != "closed":
         return last
-    if last.k + 1 >= config.budget.rounds:
-        return None
-    if evaluations_left(store, campaign_id, config, chain) <= 0:
+    if end_of_chain(store, config, last) is not None:
         return None
     return rounds.plan_round(store, RoundKey(campaign_id, chain, last.k + 1), model_id=last.next_model_id)
 

@@ -18,6 +18,7 @@ from godelta.store.budget import evaluations_left
 from godelta.store.database import Store, Superseded
 from godelta.store.documents import CampaignDocument, RoundDocument
 from godelta.store.retries import NOT_OF_THE_STRUCTURE, Failed
+from godelta.store.stopping import end_of_chain, is_early
 from godelta.store.weights import CampaignWeights
 from godelta.workflows.batch import BatchWatch
 from godelta.workflows.outcome import first_line, is_infrastructure
@@ -164,10 +165,13 @@ def to_retry(
     }
     shared = max(left.values())  # of chains that share, the rest of one budget
     last = {chain: rounds.last_round(store, campaign.campaign_id, chain) for chain in left}
+    early = {
+        chain for chain, round_ in last.items() if round_ and is_early(end_of_chain(store, config, round_))
+    }
     chosen = []
     for failed in wanted:
         own = shared if config.share else left.get(failed.chain, 0)
-        if own > 0 and _comes_again(failed, last.get(failed.chain), config):
+        if own > 0 and failed.chain not in early and _comes_again(failed, last.get(failed.chain), config):
             chosen.append(failed)
             shared, left[failed.chain] = shared - 1, left.get(failed.chain, 0) - 1
     return chosen

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from godelta.campaign import CampaignConfig
 from godelta.store import retries, rounds, workers
-from godelta.store.budget import evaluations_left
 from godelta.store.database import Store
 from godelta.store.documents import CampaignDocument, RoundDocument
+from godelta.store.stopping import end_of_chain
 from godelta.store.workers import SILENT_AFTER, WorkerName
 from godelta.workflows import health
 from godelta.workflows.batch import BatchWatch
@@ -62,19 +62,13 @@ def survey_rounds(
             unsettled |= found.unsettled
         elif round_.changed_at > before:  # whoever closed it plans the next one
             unsettled = True
-        elif _goes_on(store, round_, config):
+        elif end_of_chain(store, config, round_) is None:
             findings.append(Finding(_place(round_), "closed, and nothing follows", "the next one is planned"))
         else:
             ended = True
     if ended and not findings and not unsettled and not open_rounds(store, campaign.campaign_id, config):
         findings.append(Finding("", "every round is done", "the campaign ends"))
     return Rounds(findings, unsettled)
-
-
-def _goes_on(store: Store, closed: RoundDocument, config: CampaignConfig) -> bool:
-    """Whether another round follows a chain's last one."""
-    more = closed.k + 1 < config.budget.rounds
-    return more and evaluations_left(store, closed.campaign_id, config, closed.chain) > 0
 
 
 def open_rounds(store: Store, campaign_id: str, config: CampaignConfig) -> list[RoundDocument]:

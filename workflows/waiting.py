@@ -4,10 +4,13 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from godelta.campaign import CampaignConfig
 from godelta.store.database import Store
 from godelta.store.detail import Detail, RoundStatus, WorkerStatus, all_workers, detail
 from godelta.store.documents import CampaignDocument
 from godelta.store.overview import Overview, overviews
+from godelta.store.rounds import last_round
+from godelta.store.stopping import end_of_chain, is_early
 from godelta.store.workspace import Workspace
 from godelta.workflows.overview import (
     Pilots,
@@ -35,6 +38,8 @@ class Situation:
         Jobs of the rounds that are open, by chain and round.
     busy
         Names of the workers that have a job.
+    ends
+        Why chains have ended, by chain.
     stillborn
         By category, batch jobs of late that ended before they took a job, and where what they printed lies.
     """
@@ -46,6 +51,7 @@ class Situation:
     workers: list[WorkerStatus]
     busy: frozenset[str]
     pilots: Pilots
+    ends: Mapping[int, str] = field(default_factory=dict)
     stillborn: Mapping[str, Stillborn] = field(default_factory=dict)
 
     @property
@@ -101,8 +107,20 @@ def look(
         workers,
         frozenset(busy_workers(store)),
         sent,
+        _ends(store, campaign, None if every_round else MOST_CHAINS),
         {} if workspace is None or sent.trouble else _stillborn(workspace, queue, sent),
     )
+
+
+def _ends(store: Store, campaign: CampaignDocument, most: int | None) -> dict[int, str]:
+    """Why the first chains have ended, those that have."""
+    config = CampaignConfig.model_validate(campaign.config)
+    found = {}
+    for chain in range(config.budget.chains)[:most]:
+        last = last_round(store, campaign.campaign_id, chain)
+        if last is not None and (reason := end_of_chain(store, config, last)) is not None:
+            found[chain] = reason
+    return found
 
 
 def _stillborn(workspace: Workspace, queue: QueueCounts, sent: Pilots) -> dict[str, Stillborn]:
@@ -134,6 +152,8 @@ def _at_rest(situation: Situation) -> list[str]:
         "cancelled": f"cancelled: `godelta resume --reopen {name}`",
     }[campaign.state]
     going_on = len(situation.detail.running)
+    ends = [f"chain {chain}: {why}" for chain, why in sorted(situation.ends.items()) if is_early(why)]
+    said = "\n".join([said, *ends[:MOST_CHAINS]]) if campaign.state == "finished" else said
     return [said, *([f"{_count(going_on, 'evaluation')} under way will be finished"] if going_on else [])]
 
 
@@ -146,7 +166,9 @@ def _of_chains(situation: Situation) -> list[str]:
             lines.append(f"chain {chain}: its first round is not planned yet")
         elif round_.state != "closed":
             lines.append(f"chain {chain} round {round_.round}: {_of_round(situation, round_)}")
-        elif _goes_on(situation.overview, round_):
+        elif is_early(situation.ends.get(chain)):
+            lines.append(f"chain {chain} has ended with round {round_.round}: {situation.ends[chain]}")
+        elif chain not in situation.ends and _goes_on(situation.overview, round_):
             lines.append(f"chain {chain} round {round_.round}: closed; its next round is not planned yet")
     return lines or ["every round is done: the campaign ends as soon as a worker looks"]
 

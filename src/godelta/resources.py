@@ -1,8 +1,8 @@
 """What a campaign may use: its budget, and machines for its jobs. All of it may change on resume."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, StringConstraints
+from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, StringConstraints, model_serializer
 
 from godelta.settings import Settings, digest
 
@@ -26,6 +26,22 @@ class Budget(Settings):
     cpu_hours: float | None = Field(
         None, gt=0, description="most processor time of the campaign's evaluations, in hours"
     )
+    stop_without_improvement: int | None = Field(
+        None, ge=1, description="end a chain after so many rounds without a lower energy"
+    )
+    improvement: float = Field(
+        0.01, ge=0, description="how much lower an energy has to be to count as an improvement, eV"
+    )
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out newer keys that are not given: a finished campaign is not taken for a changed one."""
+        values: dict[str, Any] = write(self)
+        if self.stop_without_improvement is None:
+            values.pop("stop_without_improvement", None)
+        if self.improvement == type(self).model_fields["improvement"].default:
+            values.pop("improvement", None)
+        return values
 
 
 class BatchResources(Settings):

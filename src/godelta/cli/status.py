@@ -182,5 +182,6 @@ def as_detail(situation: Situation) -> dict[str, Any]:
             for job in jobs
         ],
         "batch_trouble": situation.pilots.trouble,
+        "ends": {str(chain): why for chain, why in situation.ends.items()},
         "waits": waits(situation),
     }
