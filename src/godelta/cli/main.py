@@ -262,6 +262,18 @@ def models_(
 
 
 @app.command()
+def moves(
+    campaign: Annotated[str, typer.Argument(help="Name of a campaign")],
+    workspace: WorkspaceOption = None,
+    output: FormatOption = "table",
+) -> None:
+    """Show how often each kind of move was made, accepted, evaluated, and lowered the lowest energy."""
+    from godelta.cli.moves import show_moves
+
+    show_moves(campaign, workspace, output)
+
+
+@app.command()
 def explain(
     structure: Annotated[str, typer.Argument(help="Id of a structure, or its beginning")],
     top: Annotated[int, typer.Option(min=1, help="How many evaluations to list")] = 10,

@@ -157,7 +157,8 @@ def save_search_state(
     Parameters
     ----------
     progress
-        Small numbers for people: iteration, acceptance, best_energy [eV].
+        Small numbers for people: iteration, acceptance, best_energy [eV]. The counts in `moves`, of each
+        kind of move, are added to those of the round.
 
     Raises
     ------
@@ -165,9 +166,18 @@ def save_search_state(
         Where epoch or state have changed; nothing of the round is touched then.
     """
     blob_id = save_blob(store, f"search/{key}", blob, kind="search", **key.query(), epoch=epoch)
+    told = {name: value for name, value in progress.items() if name != "moves"}
+    update: Raw = {"$set": {"search_state": blob_id, "progress": told}}
+    added = {
+        f"statistics.moves.{move}.{count}": n
+        for move, counts in progress.get("moves", {}).items()
+        for count, n in counts.items()
+    }
+    if added:  # in the same write as the state: a step that is repeated is counted once
+        update["$inc"] = added
     before = store.rounds.find_one_and_update(
         {**key.query(), "epoch": epoch, "state": "searching"},
-        {"$set": {"search_state": blob_id, "progress": dict(progress)}},
+        update,
         return_document=ReturnDocument.BEFORE,
     )
     if before is None:
