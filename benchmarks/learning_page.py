@@ -29,21 +29,23 @@ def learning_curves(data: dict[str, Any]) -> str:
     rows = data["rows"]
     sizes = sorted({row["structures"] for row in rows})
     parts = [
-        "## Learning curves (`learning_curves.py`)\n\nErrors on"
-        f" {data['held_out']} structures held out, meV and meV/Å, against the number of evaluations; mean of"
-        f" {1 + max(row['draw'] for row in rows)} draws. Random clusters, 2 to 25 BFGS steps of CHGNet each,"
+        "## Learning curves (`learning_curves.py`)\n\nErrors on structures held out"
+        f" ({', '.join(f'{count} of {name}' for name, count in data['held_out'].items())}), meV and meV/Å,"
+        " against the number of evaluations; mean of"
+        f" {1 + max(row['draw'] for row in rows)} draws. xtb: GFN1-xTB; gpaw: PBE, preset `pbe-light`. Random clusters, 2 to 25 BFGS steps of CHGNet each,"
         " one in three rattled: rougher than what a search proposes late. *no Δ*: the foundation, shifted by"
         " the mean residual. *SOAP* is the default; *energies* learns no forces, *copies* one displaced copy of each structure;"
         " *accurate* and *paper* are presets.\n\n![Learning curves](images/learning-curves.png)\n"
     ]
     for name, foundation in sorted({(row["data"], row["foundation"]) for row in rows}):
         same = [row for row in rows if (row["data"], row["foundation"]) == (name, foundation)]
+        last = max(row["structures"] for row in same)
         lines = [
             [
                 case,
                 *(_pair(same, case, size) for size in sizes),
-                _mean(same, case, sizes[-1], "z_rms", ".1f"),
-                _mean(same, case, sizes[-1], "train_cpu_s", ".1f"),
+                _mean(same, case, last, "z_rms", ".1f"),
+                _mean(same, case, last, "train_cpu_s", ".1f"),
             ]
             for case in LINES
         ]
@@ -65,7 +67,8 @@ def _mean(rows: list[dict[str, Any]], case: str, size: int, measure: str, form: 
 
 
 def _pair(rows: list[dict[str, Any]], case: str, size: int) -> str:
-    return " / ".join(_mean(rows, case, size, measure, ".0f") for measure in MEASURES)
+    values = [_mean(rows, case, size, measure, ".0f") for measure in MEASURES]
+    return "-" if "-" in values else " / ".join(values)
 
 
 def draw(rows: list[dict[str, Any]]) -> None:
