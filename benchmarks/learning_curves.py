@@ -3,8 +3,9 @@
     python benchmarks/learning_curves.py [chgnet | sevennet-0] [--data ag4s2-xtb]
 
 Trains on 10 to 160 of the structures of learning_data.py and predicts others (80; 40 of the GPAW set, which
-grows as it is computed); three draws of both. The label is reference minus foundation. `no Δ` shifts the foundation by the mean residual of the training set.
-One thread. Rows go to results/learning_curves.json as they come; what is there is not measured again.
+grows as it is computed); three draws of both. The label is reference minus foundation. `no Δ` shifts the
+foundation by the mean residual of the training set. One thread. Rows go to results/learning_curves.json as
+they come; what is there is not measured again.
 """
 
 import argparse

@@ -32,9 +32,10 @@ def learning_curves(data: dict[str, Any]) -> str:
         "## Learning curves (`learning_curves.py`)\n\nErrors on structures held out"
         f" ({', '.join(f'{count} of {name}' for name, count in data['held_out'].items())}), meV and meV/Å,"
         " against the number of evaluations; mean of"
-        f" {1 + max(row['draw'] for row in rows)} draws. xtb: GFN1-xTB; gpaw: PBE, preset `pbe-light`. Random clusters, 2 to 25 BFGS steps of CHGNet each,"
-        " one in three rattled: rougher than what a search proposes late. *no Δ*: the foundation, shifted by"
-        " the mean residual. *SOAP* is the default; *energies* learns no forces, *copies* one displaced copy of each structure;"
+        f" {1 + max(row['draw'] for row in rows)} draws. xtb: GFN1-xTB; gpaw: PBE, preset `pbe-light`."
+        " Random clusters, 2 to 25 BFGS steps of CHGNet each, one in three rattled: rougher than what a search"
+        " proposes late. *no Δ*: the foundation, shifted by the mean residual. *SOAP* is the default;"
+        " *energies* learns no forces, *copies* one displaced copy of each structure;"
         " *accurate* and *paper* are presets.\n\n![Learning curves](images/learning-curves.png)\n"
     ]
     for name, foundation in sorted({(row["data"], row["foundation"]) for row in rows}):
