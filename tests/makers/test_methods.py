@@ -1,6 +1,7 @@
 """Every search method through all jobs of its rounds, with an empirical reference."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from godelta.search import make_method
 from godelta.search.walkers import candidate_of
 from godelta.store import campaigns, evaluations, rounds, structures
 from godelta.store.documents import RoundKey
+from godelta.workflows.outcome import hopeless
 
 RELAX = {"steps": 15}
 METHODS = {
@@ -141,3 +143,23 @@ def test_a_walker_whose_trial_has_a_twin_hops_by_the_twins_energy(session, begin
     judged = method.judged(replace(state, trials=(twin,)), told)
     assert judged.held[0].id == "twin"
     assert judged.events == {}
+
+
+@pytest.mark.parametrize("name", ["bh", "gofee"])
+@pytest.mark.parametrize(
+    ("calculator", "said"), [("NotANumber", "not finite"), ("Bottomless", "absurdly low")]
+)
+def test_a_foundation_without_sense_ends_the_campaign_with_the_reason(
+    begin, run_round, opened, monkeypatch, name, calculator, said
+):
+    monkeypatch.syspath_prepend(Path(__file__).parent.parent / "workflows")
+    foundation = {"name": "ase", "calculator": f"sick_potentials.{calculator}"}
+    first = begin(name, search=METHODS[name], foundation=foundation)
+    for k in range(3):
+        key = RoundKey(first.campaign_id, 0, k)
+        run_round(key)
+        rounds.plan_round(opened, RoundKey(first.campaign_id, 0, k + 1), None)
+        assert rounds.get_round(opened, key).selection == ()
+    reason = hopeless(opened, campaigns.get_campaign(opened, first.campaign_id))
+    assert "no structure to evaluate in 3 rounds" in reason
+    assert said in reason

@@ -4,8 +4,6 @@ import warnings
 from collections.abc import Sequence
 
 import numpy as np
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
 
 from godelta.arrays import FloatArray, IntArray
 
@@ -38,6 +36,9 @@ def choose_parents(energies: FloatArray, features: Sequence[FloatArray], seed: i
     seed
         Of k-means, which makes 1 + min(9, m // 5) clusters of m structures.
     """
+    from sklearn.cluster import KMeans  # half a second to import
+    from sklearn.exceptions import ConvergenceWarning
+
     low = low_ones(energies)
     count = 1 + min(MOST_CLUSTERS - 1, len(low) // PER_CLUSTER)
     kinds = np.zeros(len(low), dtype=np.int64)

@@ -57,10 +57,11 @@ class Statistics:
     """What one step did.
 
     `best_energy` [eV] is the lowest of the step's candidates, None if all were dropped. `dropped`
-    counts reasons. `evaluations` counts structures evaluated by the potential, `calls` the batched
-    calls. `acceptance` has one value per rung (over the last 10 moves, None before the first), `swaps`
-    one per pair of neighbours in a step that tried them; both are empty for methods without. `moves`
-    counts for each kind of move or generator what `MOVE_COUNTS` names.
+    counts the reasons why structures were of no use, or were refused. `evaluations` counts structures
+    evaluated by the potential, `calls` the batched calls. `acceptance` has one value per walker (over the
+    last 10 moves, None before the first), `swaps` one per pair of neighbours in a step that tried them;
+    both are empty for methods without. `moves` counts for each kind of move or generator what
+    `MOVE_COUNTS` names.
     """
 
     iteration: int
