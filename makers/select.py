@@ -17,6 +17,7 @@ from godelta.makers.session import Session, current_session
 from godelta.reference.registry import reference_hash
 from godelta.search import make_method
 from godelta.search.selection import FOLLOW_UP, choose, shared_out
+from godelta.search.weights import FROM_NOTHING
 from godelta.store import evaluations, models, rounds, structures
 from godelta.store.budget import evaluations_left
 from godelta.store.database import Superseded
@@ -69,7 +70,7 @@ def run_select(session: Session, key: RoundKey, epoch: int) -> dict[str, Any]:
         settings=settings,
         count=len(candidates),
         rng=generator(parts.config.seed, key, Stream.SELECT),
-        last=np.array([c.move == "random" for c in candidates], dtype=np.bool_)
+        last=np.array([c.move in FROM_NOTHING for c in candidates], dtype=np.bool_)
         if settings.choose == "random"
         else None,
     )

@@ -1,13 +1,22 @@
 """Random structure search: random structures, relaxed in the potential."""
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
 
+from godelta.arrays import FloatArray
 from godelta.foundation.base import Potential
 from godelta.search.mover import Generator
-from godelta.search.proposals import Proposal, candidate, count_moves, relax_proposals, summarise
+from godelta.search.proposals import (
+    Proposal,
+    candidate,
+    count_moves,
+    relax_proposals,
+    structure_at,
+    summarise,
+)
 from godelta.search.settings import RelaxSettings, RSSSettings
 from godelta.search.state import (
     Candidate,
@@ -21,25 +30,45 @@ from godelta.search.state import (
 from godelta.search.weights import GeneratorWeights
 from godelta.systems.problem import SearchProblem
 
+POOL = 10  # low minima that `reuse` draws from
+APART = 0.01  # eV; minima of the pool that are closer are taken for one
+
 
 @dataclass(frozen=True)
 class RSSState:
-    """State between two batches: counters and the random generator."""
+    """State between two batches.
+
+    Parameters
+    ----------
+    token
+        First part of the candidates' ids.
+    iteration, done_in_round
+        Batches since the chain began, structures since the round began.
+    rng
+        State of the random generator.
+    pool, energies
+        (p, N, 3) positions in Å of the lowest minima so far and (p,) their model energies in eV, lowest
+        first; empty where the generator `reuse` has no weight.
+    """
 
     token: str
     iteration: int
     done_in_round: int
     rng: dict[str, Any]
+    pool: FloatArray = field(default_factory=lambda: np.zeros((0, 0, 3)))
+    energies: FloatArray = field(default_factory=lambda: np.zeros(0))
 
     def to_bytes(self) -> bytes:
         """Everything needed to continue bit for bit."""
-        return pack_state("rss", asdict(self), {})
+        values = {name: getattr(self, name) for name in ("token", "iteration", "done_in_round", "rng")}
+        arrays = {"pool": self.pool, "energies": self.energies} if len(self.pool) else {}
+        return pack_state("rss", values, arrays)
 
     @classmethod
     def from_bytes(cls, blob: bytes) -> Self:
         """Read what `to_bytes` wrote."""
-        values, _ = unpack_state("rss", blob)
-        return cls(**values)
+        values, arrays = unpack_state("rss", blob)
+        return cls(**{**values, **arrays})
 
 
 @dataclass(frozen=True)
@@ -57,7 +86,7 @@ class RandomStructureSearch:
     def step(self, state: RSSState, potential: Potential) -> StepResult[RSSState]:
         """One batch of random structures, relaxed together."""
         rng = restored_generator(state.rng)
-        generator = Generator(self.problem, self.settings.generators or GeneratorWeights())
+        generator = Generator(self.problem, self._weights, list(state.pool))
         count = min(self.settings.batch, self.settings.structures_per_round - state.done_in_round)
         made = [generator.make(rng) for _ in range(count)]
         proposals = [Proposal(positions, name, ()) for name, positions in made]
@@ -68,12 +97,37 @@ class RandomStructureSearch:
             for k, (p, r) in enumerate(zip(proposals, relaxed, strict=True))
             if r.dropped is None
         ]
-        new = RSSState(state.token, iteration, state.done_in_round + count, generator_state(rng))
+        new = replace(
+            self._with_pool(state, candidates),
+            iteration=iteration,
+            done_in_round=state.done_in_round + count,
+            rng=generator_state(rng),
+        )
         taken = [r.dropped is None for r in relaxed]
         statistics = replace(
             summarise(iteration, relaxed), moves=count_moves(proposals, relaxed, taken, generator.impossible)
         )
         return StepResult(new, candidates, statistics)
+
+    @property
+    def _weights(self) -> GeneratorWeights:
+        return self.settings.generators or GeneratorWeights()
+
+    def _with_pool(self, state: RSSState, candidates: Sequence[Candidate]) -> RSSState:
+        """The state with the candidates among its low minima, where these are wanted."""
+        if not (self._weights.reuse and candidates):
+            return state
+        new = [(c.energy, c.atoms.positions) for c in candidates]
+        known = sorted([*zip(state.energies.tolist(), state.pool, strict=True), *new], key=lambda row: row[0])
+        kept: list[tuple[float, FloatArray]] = []
+        for energy, positions in known:
+            if len(kept) < POOL and (not kept or energy > kept[-1][0] + APART):
+                kept.append((energy, positions))
+        return replace(
+            state,
+            pool=np.array([positions for _, positions in kept]),
+            energies=np.array([energy for energy, _ in kept]),
+        )
 
     def _relaxation(self, iteration: int) -> RelaxSettings:
         """No step before `relax_from`."""
@@ -84,13 +138,13 @@ class RandomStructureSearch:
         """Whether the round's structures are done."""
         return state.done_in_round >= self.settings.structures_per_round
 
-    def next_round(
-        self,
-        state: RSSState,
-        potential: Potential,  # noqa: ARG002 (protocol)
-        rng: np.random.Generator,
-    ) -> RSSState:
-        """Begin the next round."""
+    def next_round(self, state: RSSState, potential: Potential, rng: np.random.Generator) -> RSSState:
+        """Begin the next round: the pool's energies are predicted anew, as the model has changed."""
+        if len(state.pool):
+            batch = potential.evaluate([structure_at(self.problem, positions) for positions in state.pool])
+            order = np.argsort(batch.energies, kind="stable")
+            order = order[np.isfinite(batch.energies[order])]
+            state = replace(state, pool=state.pool[order], energies=batch.energies[order])
         return replace(state, done_in_round=0, rng=generator_state(rng))
 
     def walkers(self, state: RSSState) -> list[Candidate]:  # noqa: ARG002 (protocol)

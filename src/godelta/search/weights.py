@@ -6,6 +6,8 @@ from pydantic import Field, model_validator
 
 from godelta.settings import Settings
 
+FROM_NOTHING = ("random", "symmetric")  # kinds of structures that owe nothing to earlier ones
+
 
 class _Weights(Settings):
     """Weights of several kinds; only their ratios matter."""
