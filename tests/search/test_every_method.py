@@ -11,15 +11,24 @@ from godelta.foundation.base import PotentialBatch
 from godelta.search import make_method
 from godelta.search.settings import BHSettings, GOFEESettings, RelaxSettings, REXSettings, RSSSettings
 from godelta.search.state import Evaluated, InformedMethod
+from godelta.search.weights import GeneratorWeights, MoveWeights
 from godelta.systems.confinement import Confinement
 from godelta.systems.geometry import MinimumImage, radii_of
 from godelta.systems.problem import SearchProblem
 
 FEW = RelaxSettings(steps=3, fmax=0.05)
+EVERY = {
+    "moves": MoveWeights(rattle=1, permutation=1, centre_of_geometry=1, symmetric_rattle=1),
+    "generators": GeneratorWeights(random=1, symmetric=1, reuse=1),
+}
 METHODS = {
     "rss": RSSSettings(structures_per_round=3, batch=2, relax=FEW),
     "rss-paper": RSSSettings(preset="paper", relax=FEW, relax_from=2),
     "rex": REXSettings(walkers=3, iterations_per_round=2, swap_every=1, relax=FEW),
+    "rss-every": RSSSettings(structures_per_round=3, relax=FEW, generators=EVERY["generators"]),
+    "rex-every": REXSettings(walkers=3, iterations_per_round=3, relax=FEW, **EVERY),
+    "bh-every": BHSettings(walkers=2, iterations_per_round=2, relax=FEW, **EVERY),
+    "gofee-every": GOFEESettings(candidates=4, random_until=1, relax=FEW, **EVERY),
     "bh": BHSettings(walkers=2, iterations_per_round=2, relax=FEW),
     "bh-paper": BHSettings(preset="paper", relax=FEW),
     "gofee": GOFEESettings(candidates=4, random_until=1, iterations_per_round=2, relax=FEW),
