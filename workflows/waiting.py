@@ -12,6 +12,7 @@ from godelta.store.overview import Overview, overviews
 from godelta.store.rounds import last_round
 from godelta.store.stopping import end_of_chain, is_early
 from godelta.store.workspace import Workspace
+from godelta.workflows.minima import LowMinima, low_minima
 from godelta.workflows.overview import (
     Pilots,
     QueueCounts,
@@ -40,6 +41,8 @@ class Situation:
         Names of the workers that have a job.
     ends
         Why chains have ended, by chain.
+    low_minima
+        What independent chains have found; None where chains share.
     stillborn
         By category, batch jobs of late that ended before they took a job, and where what they printed lies.
     """
@@ -52,6 +55,7 @@ class Situation:
     busy: frozenset[str]
     pilots: Pilots
     ends: Mapping[int, str] = field(default_factory=dict)
+    low_minima: LowMinima | None = None
     stillborn: Mapping[str, Stillborn] = field(default_factory=dict)
 
     @property
@@ -93,6 +97,7 @@ def look(
     every_round
         Look at all rounds, not only at the latest of each chain.
     """
+    config = CampaignConfig.model_validate(campaign.config)
     workers = all_workers(store)
     (overview,) = overviews(store, name=campaign.campaign_id, count_all=True)
     found = detail(store, campaign, workers, every_round=every_round)
@@ -107,14 +112,16 @@ def look(
         workers,
         frozenset(busy_workers(store)),
         sent,
-        _ends(store, campaign, None if every_round else MOST_CHAINS),
+        _ends(store, campaign, config, None if every_round else MOST_CHAINS),
+        low_minima(store, campaign, config),
         {} if workspace is None or sent.trouble else _stillborn(workspace, queue, sent),
     )
 
 
-def _ends(store: Store, campaign: CampaignDocument, most: int | None) -> dict[int, str]:
+def _ends(
+    store: Store, campaign: CampaignDocument, config: CampaignConfig, most: int | None
+) -> dict[int, str]:
     """Why the first chains have ended, those that have."""
-    config = CampaignConfig.model_validate(campaign.config)
     found = {}
     for chain in range(config.budget.chains)[:most]:
         last = last_round(store, campaign.campaign_id, chain)

@@ -12,7 +12,7 @@ from godelta.store.query import COLUMNS
 
 FIELDS = [
     "rank", "structure_id", "formula", "energy", "energy_per_atom", "foundation_energy", "uncertainty",
-    "round", "evaluated_at",
+    "round", "evaluated_at", "found",
 ]  # fmt: skip
 
 
@@ -41,6 +41,16 @@ def test_best_table(ask):
     for row in rows:
         assert row["structure_id"][:8] in answer.out
         assert f"{row['energy']:.4f}" in answer.out
+
+
+def test_best_lists_each_structure_once_unless_all_are_asked_for(ask):
+    rows = ask("best", "done", "-n", "100", "--format", "json").json()
+    every = ask("best", "done", "-n", "100", "--all", "--format", "json").json()
+    assert sum(row["found"] for row in rows) == len(every)
+    assert {row["found"] for row in every} == {None}
+    assert {row["structure_id"] for row in rows} <= {row["structure_id"] for row in every}
+    assert "--all" in ask("best", "done").out
+    assert "--all" not in ask("best", "done", "--all").out
 
 
 def test_exports_and_read_back(ask, tmp_path):

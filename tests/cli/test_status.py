@@ -41,7 +41,7 @@ FIELDS = [
 ]  # fmt: skip
 MORE = [
     "best", "each_round", "failed_by_reason", "failed_evaluations", "running_evaluations", "workers",
-    "batch_jobs", "batch_trouble", "ends", "waits",
+    "batch_jobs", "batch_trouble", "low_minima", "ends", "waits",
 ]  # fmt: skip
 
 

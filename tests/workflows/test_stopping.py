@@ -8,6 +8,7 @@ from godelta.campaign import CampaignConfig
 from godelta.store import campaigns, evaluations, rounds, structures
 from godelta.store.documents import RoundKey, StructureDocument
 from godelta.store.stopping import end_of_chain
+from godelta.workflows.minima import best_minima, low_minima
 from godelta.workflows.planner import advance
 from godelta.workflows.submit import register
 from godelta.workflows.waiting import look, waits
@@ -17,7 +18,10 @@ STATES = ("planned", "searching", "selected", "evaluating", "closed")
 
 @pytest.fixture
 def close(opened):
-    """Close a chain's next round with evaluations of these energies in eV; None: a failed one."""
+    """Close a chain's next round with evaluations of these energies in eV; None: a failed one.
+
+    All are versions of one structure; a pair (energy, kind) is of another one.
+    """
     numbers = iter(range(1, 1000))
 
     def make(campaign_id, chain, *energies):
@@ -27,8 +31,10 @@ def close(opened):
         rounds.plan_round(opened, key, None)
         level = campaigns.get_campaign(opened, campaign_id).reference_hash
         documents = []
-        for energy in energies:
+        for value in energies:
+            energy, kind = value if isinstance(value, tuple) else (value, 0)
             atoms = campaign_atoms(opened, campaign_id)
+            atoms.positions[-1, 1] += 0.7 * kind
             atoms.positions[0, 0] += 1e-3 * next(numbers)
             document = StructureDocument.from_atoms(
                 atoms, campaign_id=campaign_id, chain=chain, round=k, foundation_energy=0.0, model_energy=0.0
@@ -185,6 +191,49 @@ def test_another_number_in_the_file_goes_on(start, close, opened, launchpad, che
     register(opened, cheap_config(budget=patient(4)), tmp_path)
     assert start_again(opened, launchpad, campaign_id)
     assert rounds.last_round(opened, campaign_id, 0).k == 2
+
+
+def test_best_lists_equivalent_structures_once(start, close, opened):
+    campaign_id = start(budget={"rounds": 20, "evaluations": 100})
+    close(campaign_id, 0, -5.0, (-4.99, 1), -4.9, None)
+    close(campaign_id, 0, -4.95, (-5.1, 2), -4.0)
+    level = campaigns.get_campaign(opened, campaign_id).reference_hash
+    rows = best_minima(opened, campaign_id, level)
+    assert [(row["rank"], row["energy"], row["found"]) for row in rows] == [
+        (1, -5.1, 1), (2, -5.0, 3), (3, -4.99, 1), (4, -4.0, 1),
+    ]  # fmt: skip
+    assert best_minima(opened, campaign_id, level, 2) == rows[:2]
+    assert best_minima(opened, "nobody", level) == []
+
+
+def test_as_many_as_are_asked_for_however_often_each_was_found(start, close, opened):
+    campaign_id = start(budget={"rounds": 20, "evaluations": 1000})
+    close(campaign_id, 0, *[-5.0 + 1e-4 * i for i in range(60)], (-4.9, 1), (-4.85, 1), (-4.0, 2))
+    level = campaigns.get_campaign(opened, campaign_id).reference_hash
+    rows = best_minima(opened, campaign_id, level, 3)
+    assert [row["found"] for row in rows] == [60, 2, 1]
+
+
+def test_what_independent_chains_have_not_seen(start, close, opened):
+    campaign_id = start(share=False, budget={"chains": 3, "rounds": 20, "evaluations": 100})
+
+    def low():
+        document = campaigns.get_campaign(opened, campaign_id)
+        return low_minima(opened, document, config_of(opened, campaign_id))
+
+    assert low() is None
+    close(campaign_id, 0, -5.0, -5.0, -4.9, (-4.8, 1))
+    assert low().unseen.mass is None  # one chain
+    close(campaign_id, 1, -5.0, (-4.5, 2), (-3.9, 3))
+    close(campaign_id, 2, (-4.8, 1), -4.7)
+    found = low()
+    assert found.window == 1.0
+    assert (found.unseen.chains, found.unseen.minima, found.unseen.observations) == (3, 3, 6)
+    assert found.unseen.mass == pytest.approx(1 / 6)
+    shared = start("shared", budget={"chains": 2, "rounds": 20, "evaluations": 100})
+    close(shared, 0, -1.0)
+    document = campaigns.get_campaign(opened, shared)
+    assert low_minima(opened, document, config_of(opened, shared)) is None
 
 
 def test_older_campaigns_are_not_changed(cheap_config):

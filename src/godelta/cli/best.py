@@ -13,11 +13,19 @@ from godelta.store.database import Raw, Store
 from godelta.store.query import images
 
 
-def show_best(name: str, folder: Path | None, *, count: int, export: Path | None, output: str) -> None:
-    """Print a campaign's lowest structures, and write them to a file where asked to."""
+def show_best(
+    name: str, folder: Path | None, *, count: int, export: Path | None, output: str, every: bool = False
+) -> None:
+    """Print a campaign's lowest structures, and write them to a file where asked to.
+
+    `every` lists every evaluation, not each structure once.
+    """
+    from godelta.workflows.minima import best_minima
+
     store = open_existing(folder).connect(start=True)
     document = campaigns.get_campaign(store, name)
-    rows = structures.best(store, document.campaign_id, document.reference_hash, count)
+    lowest = structures.best if every else best_minima
+    rows = lowest(store, document.campaign_id, document.reference_hash, count)
     if export is not None:
         export_structures(store, rows, export)
     if output == "json":
@@ -34,7 +42,9 @@ def show_best(name: str, folder: Path | None, *, count: int, export: Path | None
 
 def print_best(rows: list[Raw]) -> None:
     """Print a table of evaluated structures; energies in eV."""
-    shown = table("#", "structure", "energy", "above best", "per atom", "foundation", "uncertainty", "round")
+    counted = "found" in rows[0]
+    columns = ["#", "structure", "energy", "above best", "per atom", "foundation", "uncertainty", "round"]
+    shown = table(*columns, *(["found"] if counted else []))
     for row in rows:
         shown.add_row(
             str(row["rank"]),
@@ -45,15 +55,18 @@ def print_best(rows: list[Raw]) -> None:
             f"{row['foundation_energy']:.4f}",
             "-" if row["uncertainty"] is None else f"{row['uncertainty']:.3f}",
             f"{row['chain']}:{row['round']}",
+            *([str(row["found"])] if counted else []),
         )
     console.print(shown)
+    if counted:
+        console.print("[dim]equivalent structures once, with how often they were found; --all lists each[/]")
     console.print("[dim]energies in eV; foundation and uncertainty as they were when it was selected[/]")
 
 
 def as_row(row: Raw) -> dict[str, Any]:
     """The documented fields of `best --format json`."""
     return {
-        key: row[key]
+        key: row.get(key)
         for key in (
             "rank",
             "structure_id",
@@ -64,6 +77,7 @@ def as_row(row: Raw) -> dict[str, Any]:
             "uncertainty",
             "round",
             "evaluated_at",
+            "found",
         )
     }
 

@@ -233,13 +233,16 @@ def best(
     export: Annotated[
         Path | None, typer.Option(help="Write the structures to a file, in any format that ASE writes")
     ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="List every evaluation, not equivalent structures once")
+    ] = False,
     workspace: WorkspaceOption = None,
     output: FormatOption = "table",
 ) -> None:
     """List a campaign's lowest structures at the reference level."""
     from godelta.cli.best import show_best
 
-    show_best(campaign, workspace, count=count, export=export, output=output)
+    show_best(campaign, workspace, count=count, export=export, output=output, every=every)
 
 
 @app.command("models")

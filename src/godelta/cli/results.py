@@ -8,7 +8,7 @@ from rich.markup import escape
 from godelta.arrays import FloatArray
 from godelta.cli.best import print_best
 from godelta.cli.console import console
-from godelta.store import campaigns, evaluations, structures
+from godelta.store import campaigns, evaluations
 from godelta.store.database import Raw, Store
 from godelta.store.progress import Progress, snapshot
 from godelta.store.workspace import Workspace
@@ -16,9 +16,11 @@ from godelta.store.workspace import Workspace
 
 def print_results(workspace: Workspace, store: Store, campaign_id: str) -> int:
     """Print and plot a campaign's results; the exit code."""
+    from godelta.workflows.minima import best_minima
+
     progress = snapshot(store, campaign_id)
     reference = campaigns.get_campaign(store, campaign_id).reference_hash
-    rows = structures.best(store, campaign_id, reference, 5)
+    rows = best_minima(store, campaign_id, reference, 5)
     console.print()
     if rows:
         console.print(f"[bold]The lowest structures of {progress.name}[/]")

@@ -168,6 +168,7 @@ def as_detail(situation: Situation) -> dict[str, Any]:
     """The same and more, of `status NAME --format json`."""
     found = situation.detail
     reasons = Counter(failed.reason for failed in found.failed)
+    low = situation.low_minima
     return {
         **as_row(situation.overview, situation.queue),
         "best": None if found.best is None else asdict(found.best),
@@ -182,6 +183,7 @@ def as_detail(situation: Situation) -> dict[str, Any]:
             for job in jobs
         ],
         "batch_trouble": situation.pilots.trouble,
+        "low_minima": None if low is None else {**asdict(low), "unseen_mass": low.unseen.mass},
         "ends": {str(chain): why for chain, why in situation.ends.items()},
         "waits": waits(situation),
     }

@@ -157,6 +157,7 @@ def one_campaign(situation: Situation, waits: Sequence[str], now: datetime, widt
         *_head(situation, now),
         _chains(situation, now, narrow),
         _evaluations(situation),
+        _low_minima(situation),
         _running(situation, now, narrow),
         *_failed(situation, narrow),
         _queue(situation, narrow),
@@ -230,6 +231,19 @@ def _evaluations(situation: Situation) -> RenderableType:
     return Text.assemble(
         ("evaluations", "bold"),
         f"  {row.ok} ok, {row.failed} failed{why}, {left}",
+    )
+
+
+def _low_minima(situation: Situation) -> RenderableType | None:
+    low = situation.low_minima
+    if low is None or low.unseen.mass is None:
+        return None
+    return Text.assemble(
+        ("low minima", "bold"),
+        f"  {low.unseen.minima} within {low.window:.2f} eV of the best, {low.unseen.once} of them found by"
+        f" only one of {low.unseen.chains} chains.\nGood-Turing: of what one more chain would find, about"
+        f" {low.unseen.mass:.0%} or less would be new.\nIt tells how far chains agree, not that the lowest"
+        " is found.",
     )
 
 
