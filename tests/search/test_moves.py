@@ -1,11 +1,16 @@
+import time
+
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.build import fcc111
 from ase.data import covalent_radii
 from scipy.stats import kstest
 
 from godelta.search.generators import PlacementRule, random_positions
 from godelta.search.moves import permute, rattle
+from godelta.systems.confinement import Confinement
+from godelta.systems.problem import SearchProblem
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])
@@ -87,3 +92,31 @@ def test_like_atoms_are_not_exchanged(cluster):
     rule = PlacementRule(problem)
     rng = np.random.default_rng(0)
     assert permute(rule, random_positions(rule, rng), rng) is None
+
+
+@pytest.mark.parametrize("amplitude", [0.1, 5.0])
+def test_a_rattle_of_a_slab_of_60_atoms_takes_less_than_10_ms(amplitude):
+    slab = fcc111("Ag", (3, 3, 4), vacuum=0.0, periodic=True)
+    slab.positions[:, 2] += 5.0 - slab.positions[:, 2].min()
+    cell = np.array(slab.cell)
+    cell[2] = (0.0, 0.0, 35.0)
+    region = Confinement(
+        np.array([*cell[:2], [0, 0, 8.0]]),
+        np.array([0, 0, slab.positions[:, 2].max() + 0.5]),
+        (False, False, True),
+    )
+    problem = SearchProblem(
+        Atoms(slab.numbers, slab.positions, cell=cell, pbc=(True, True, False)),
+        np.ones(36, dtype=bool),
+        Atoms("Ag12S12").numbers.astype(np.int64),
+        region,
+    )
+    rule = PlacementRule(problem)
+    rng = np.random.default_rng(0)
+    positions = random_positions(rule, rng)
+    spent = []
+    for _ in range(15):
+        begun = time.process_time()  # of this process: other jobs on the machine do not count
+        rattle(rule, positions, amplitude, rng)
+        spent.append(time.process_time() - begun)
+    assert np.median(spent) < 0.010

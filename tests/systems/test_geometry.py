@@ -37,3 +37,13 @@ def test_distances_on_a_slab_are_ases():
     slab += Atoms("S3", np.random.default_rng(1).uniform(0, 25, size=(3, 3)))
     ours = MinimumImage.of(slab.cell.array, slab.pbc).distances(slab.positions, slab.positions)
     np.testing.assert_allclose(ours, slab.get_all_distances(mic=True), atol=1e-10)
+
+
+@pytest.mark.parametrize("pbc", [(False,) * 3, (True, True, False), (True,) * 3])
+@pytest.mark.parametrize("skew", [0.0, 0.9])
+def test_quick_distances_are_the_same(pbc, skew):
+    rng = np.random.default_rng(0)
+    cell = 5.0 * np.array([[1, 0, 0], [skew, 1, 0], [0.3 * skew, skew, 2]])
+    a, b = rng.normal(size=(20, 3)) * 9, rng.normal(size=(30, 3)) * 9
+    image = MinimumImage.of(cell, np.array(pbc))
+    np.testing.assert_allclose(image.quick_distances(a, b), image.distances(a, b), atol=1e-9)

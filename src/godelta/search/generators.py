@@ -13,7 +13,7 @@ from godelta.systems.problem import SearchProblem
 CONTACT_MIN = 0.75  # no distance below this times the sum of covalent radii
 CONTACT_MAX = 1.25  # at least one distance below this times the sum of covalent radii
 TRIES = 100
-EARLY = 10
+PARTS = (10, 40)  # where trials are cut into parts that are looked at one after the other
 RESTARTS = 200
 
 
@@ -57,19 +57,22 @@ class PlacementRule:
         which
             (N,) flags of the other atoms that are present.
         """
-        inside = self.problem.confinement.contains(trials)
+        allowed = self.problem.confinement.contains(trials)
         if not which.any():
-            return inside
-        ratio = self.image.distances(trials, others[which]) / (self.radii[which] + self.radii[atom])
+            return allowed
+        inside = np.flatnonzero(allowed)
+        ratio = self.image.quick_distances(trials[inside], others[which])
+        ratio /= self.radii[which] + self.radii[atom]
         nearest = ratio.min(axis=1)
-        return np.asarray(inside & (nearest > CONTACT_MIN) & (nearest < CONTACT_MAX), dtype=np.bool_)
+        allowed[inside] = (nearest > CONTACT_MIN) & (nearest < CONTACT_MAX)
+        return allowed
 
     def first_allowed(
         self, trials: FloatArray, atom: int, others: FloatArray, which: BoolArray
     ) -> FloatArray | None:
         """The first of the trial positions (t, 3) that `allows` admits, if any."""
         # Most often one of the first few will do: only then are the others looked at.
-        for part in (trials[:EARLY], trials[EARLY:]):
+        for part in np.split(trials, PARTS):
             allowed = np.flatnonzero(self.allows(part, atom, others, which))
             if len(allowed):
                 return np.asarray(part[allowed[0]])

@@ -83,7 +83,7 @@ class OrbitPlacer:
         nearest = mate
         if which.any():
             radii = self.rule.radii[which] + self.rule.radii[atom]
-            nearest = (group.image.distances(trials, others[which]) / radii).min(axis=1)
+            nearest = (group.image.quick_distances(trials, others[which]) / radii).min(axis=1)
         # The first atom of all touches nothing; an orbit has to hang together with what is there.
         touches = (nearest < CONTACT_MAX) | (~which.any() & (size == 1))
         fits = (size >= sizes[0]) & (size <= sizes[1])

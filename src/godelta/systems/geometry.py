@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from ase.data import covalent_radii
@@ -57,6 +58,25 @@ class MinimumImage:
         images = wrapped[..., None, :] + self.shifts
         nearest = np.einsum("...i,...i->...", images, images).argmin(axis=-1)
         return np.asarray(np.take_along_axis(images, nearest[..., None, None], axis=-2)[..., 0, :])
+
+    @cached_property
+    def _inverse(self) -> FloatArray:
+        return np.asarray(np.linalg.inv(self.cell))
+
+    def quick_distances(self, a: FloatArray, b: FloatArray) -> FloatArray:
+        """(m, n) as `distances`, several times faster and good to 1e-6 Å where atoms do not coincide."""
+        if not self.periodic.any():
+            return np.asarray(np.linalg.norm(a[:, None] - b[None], axis=-1))
+        f = (a @ self._inverse)[:, None] - (b @ self._inverse)[None]
+        f -= np.round(f) * self.periodic
+        d = f @ self.cell
+        squares = np.einsum("mni,mni->mn", d, d)
+        if len(self.shifts) > 1:
+            # |d + s|² without the vectors d + s themselves.
+            images = d @ (2.0 * self.shifts.T)
+            images += np.einsum("si,si->s", self.shifts, self.shifts)
+            squares += images.min(axis=-1)
+        return np.asarray(np.sqrt(np.maximum(squares, 0.0)))
 
     def distances(self, a: FloatArray, b: FloatArray) -> FloatArray:
         """(m, n) shortest distances between positions (m, 3) and (n, 3), Å."""
