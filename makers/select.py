@@ -10,15 +10,19 @@ from jobflow import Maker, job
 
 from godelta.analysis.duplicates import distinct, group
 from godelta.arrays import FloatArray, IntArray
+from godelta.delta.covariance import VirtualObservations
+from godelta.delta.embedding import EmbeddingCorrection
+from godelta.delta.explain import environments_of
 from godelta.makers.joblog import logged
 from godelta.makers.search import saved_state
 from godelta.makers.seeds import Stream, generator
-from godelta.makers.session import Session, current_session
+from godelta.makers.session import CampaignParts, Session, current_session
 from godelta.reference.registry import reference_hash
 from godelta.search import make_method
-from godelta.search.selection import FOLLOW_UP, choose, shared_out
+from godelta.search.selection import FOLLOW_UP, choose, choose_one_by_one, shared_out
 from godelta.search.weights import FROM_NOTHING
 from godelta.store import evaluations, models, rounds, structures
+from godelta.store.blobs import DamagedError
 from godelta.store.budget import evaluations_left
 from godelta.store.database import Superseded
 from godelta.store.documents import RoundKey, StructureDocument, structure_hash
@@ -58,36 +62,14 @@ def run_select(session: Session, key: RoundKey, epoch: int) -> dict[str, Any]:
     new = _by_hash(_new_candidates(session, key, seen))
     steps = sorted((c for c in new if c.move == FOLLOW_UP), key=lambda c: (c.iteration, c.walker))
     candidates = [c for c in new if c.move != FOLLOW_UP]
-    energies = np.array([c.model_energy for c in candidates])
-    uncertainties = _that_data_would_lessen(session, round_.model_id, candidates)
-    promised = energies - settings.kappa * np.nan_to_num(uncertainties, nan=0.0)
-    level = reference_hash(parts.config.reference)
-    evaluated = evaluations.energies(store, [structure.structure_hash for structure in seen], level)
-    ranked = choose(
-        energies=energies,
-        uncertainties=uncertainties,
-        groups=_groups(candidates, energies, promised, [(s, evaluated.get(s.structure_hash)) for s in seen]),
-        settings=settings,
-        count=len(candidates),
-        rng=generator(parts.config.seed, key, Stream.SELECT),
-        last=np.array([c.move in FROM_NOTHING for c in candidates], dtype=np.bool_)
-        if settings.choose == "random"
-        else None,
-    )
     late = _late(session, key, settings.evaluations_per_round)
     left = evaluations_left(store, key.campaign_id, parts.config, key.chain)
     room = max(0, min(settings.evaluations_per_round, left) - len(late))
     following, count = shared_out(parts.config.search, len(steps), room)
-    # Whatever their energies: two of a kind would fail together, and what failed would fail again.
-    failed = _by_hash(
-        failed_structures(store, key.campaign_id, reference_hash(parts.config.reference), chain)
-    )
-    chosen = distinct(
-        [candidates[i].atoms() for i in ranked], count, known=[structure.atoms() for structure in failed]
-    )
+    chosen = _chosen(session, key, round_.model_id, candidates, seen, count)
     # The late ones last: those that are under way may be in by then.
     first = [document.structure_id for document in steps[:following]]
-    selection = first + [candidates[ranked[i]].structure_id for i in chosen] + late
+    selection = first + [document.structure_id for document in chosen] + late
     try:
         rounds.change_state(store, key, epoch, "searching", "selected", selection=selection)
     except Superseded:
@@ -95,6 +77,75 @@ def run_select(session: Session, key: RoundKey, epoch: int) -> dict[str, Any]:
         return {"status": "superseded"}
     log.info("%d of %d candidates; of former rounds: %d", len(selection), len(new), len(seen))
     return {"status": "selected", "candidates": len(new), "selected": len(selection)}
+
+
+def _chosen(
+    session: Session,
+    key: RoundKey,
+    model_id: str | None,
+    candidates: list[StructureDocument],
+    seen: list[StructureDocument],
+    count: int,
+) -> list[StructureDocument]:
+    """Up to `count` candidates in the order in which they are wanted, none equivalent to another.
+
+    None is equivalent to what failed either, whatever their energies: two of a kind would fail together.
+    """
+    parts = session.parts(key.campaign_id)
+    settings, level = parts.config.search.selection, reference_hash(parts.config.reference)
+    energies = np.array([c.model_energy for c in candidates])
+    uncertainties = _that_data_would_lessen(session, model_id, candidates)
+    promised = energies - settings.kappa * np.nan_to_num(uncertainties, nan=0.0)
+    evaluated = evaluations.energies(session.store, [one.structure_hash for one in seen], level)
+    known = [evaluated.get(one.structure_hash) for one in seen]
+    groups = _groups(candidates, energies, promised, list(zip(seen, known, strict=True)))
+    best = min((energy for energy in known if energy is not None), default=None)
+    failed = _by_hash(
+        failed_structures(session.store, key.campaign_id, level, None if parts.config.share else key.chain)
+    )
+    bad = [structure.atoms() for structure in failed]
+    virtual = _virtual(session, parts, model_id, candidates) if settings.diverse else None
+    if virtual is not None and settings.choose != "random":
+
+        def is_new(k: int, taken: list[int]) -> bool:
+            return bool(
+                distinct([candidates[k].atoms()], 1, known=bad + [candidates[i].atoms() for i in taken])
+            )
+
+        order = choose_one_by_one(energies, groups, settings, count, virtual, is_new, best)
+        return [candidates[k] for k in order]
+    ranked = choose(
+        energies=energies,
+        uncertainties=uncertainties,
+        groups=groups,
+        settings=settings,
+        count=len(candidates),
+        rng=generator(parts.config.seed, key, Stream.SELECT),
+        last=np.array([c.move in FROM_NOTHING for c in candidates], dtype=np.bool_)
+        if settings.choose == "random"
+        else None,
+        best=best,
+    )
+    places = distinct([candidates[i].atoms() for i in ranked], count, known=bad)
+    return [candidates[ranked[i]] for i in places]
+
+
+def _virtual(
+    session: Session, parts: CampaignParts, model_id: str | None, candidates: list[StructureDocument]
+) -> VirtualObservations | None:
+    """Uncertainties of the candidates, as ever more of them are taken; None where nothing is learnt yet."""
+    try:
+        correction = session.learnt(model_id).correction
+    except DamagedError as error:
+        log.warning("%s; chosen by what the candidates say themselves", error.what)
+        return None
+    if correction is None:
+        return None
+    # SOAP needs no foundation, which may not be loaded here.
+    foundation = parts.foundation if isinstance(correction, EmbeddingCorrection) else None
+    return VirtualObservations(
+        correction, [environments_of(correction, foundation, document.atoms()) for document in candidates]
+    )
 
 
 def _new_candidates(

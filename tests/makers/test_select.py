@@ -6,6 +6,10 @@ import numpy as np
 import pytest
 from ase import Atoms
 
+from godelta.delta.covariance import VirtualObservations
+from godelta.delta.explain import environments_of
+from godelta.makers.evaluate import run_evaluate
+from godelta.makers.retrain import run_retrain
 from godelta.makers.search import run_search
 from godelta.makers.select import run_select
 from godelta.reference.registry import reference_hash
@@ -224,3 +228,28 @@ def test_a_second_call_and_an_old_epoch_change_nothing(session, begin, propose, 
     before = rounds.get_round(opened, key)
     assert run_select(session, key, 1) == {"status": "done before"}
     assert rounds.get_round(opened, key) == before
+
+
+@pytest.mark.parametrize("choose", ["acquisition", "expected_improvement"])
+def test_a_diverse_round_does_not_ask_the_same_thing_twice(session, begin, opened, choose):
+    """After one round with a model: what is chosen lowers the uncertainty of the others as it is taken."""
+    selection = {"evaluations_per_round": 3, "diverse": True, "choose": choose}
+    first = begin(search={"selection": selection})
+    run_search(session, first, 0)
+    run_select(session, first, 0)
+    for slot in range(3):
+        run_evaluate(session, first, 0, slot)
+    model_id = run_retrain(session, first, 0)["model_id"]
+    second = RoundKey(first.campaign_id, 0, 1)
+    rounds.plan_round(opened, second, model_id)
+    run_search(session, second, 0)
+    run_select(session, second, 0)
+    chosen = list(rounds.get_round(opened, second).selection)
+    assert 1 <= len(chosen) <= 3
+    candidates = {c.structure_id: c for c in structures.round_candidates(opened, second)}
+    correction = session.learnt(model_id).correction
+    virtual = VirtualObservations(
+        correction, [environments_of(correction, None, candidates[name].atoms()) for name in chosen]
+    )
+    told = [candidates[name].uncertainty for name in chosen]
+    np.testing.assert_allclose(virtual.totals, told, rtol=1e-6)

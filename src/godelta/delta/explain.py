@@ -32,15 +32,17 @@ class Influence:
     residual: float
 
 
-def environments_of(correction: AnyCorrection, foundation: Foundation, atoms: Atoms) -> Environments:
+def environments_of(correction: AnyCorrection, foundation: Foundation | None, atoms: Atoms) -> Environments:
     """The atoms of a structure as a correction sees them.
 
     Parameters
     ----------
     foundation
-        Whose features a correction on an embedding is a function of.
+        Whose features a correction on an embedding is a function of; one on SOAP needs none.
     """
     if isinstance(correction, EmbeddingCorrection):
+        if foundation is None:
+            raise ValueError("a correction on an embedding sees structures through its foundation")
         return correction.environments(foundation, atoms)
     features, context = correction.soap.describe(atoms)
     return Environments(features, context.kinds)

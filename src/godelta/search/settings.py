@@ -20,13 +20,26 @@ class RelaxSettings(Settings):
 class SelectionSettings(Settings):
     """Which candidates of a round are evaluated at the reference level."""
 
-    choose: Literal["acquisition", "random", "walkers"] = Field(
+    choose: Literal["acquisition", "random", "walkers", "expected_improvement"] = Field(
         "acquisition",
-        description="lowest E - kappa sigma first; at random; or `walkers`: structures that walkers stand on"
-        " only, lowest E - kappa sigma first",
+        description="lowest E - kappa sigma first; at random; `walkers`: structures that walkers stand on"
+        " only, lowest E - kappa sigma first; or largest expected improvement on the best evaluation first",
     )
     kappa: float = Field(2.0, ge=0, description="weight of the uncertainty in E - kappa sigma")
     evaluations_per_round: int = Field(5, ge=1, le=1000)
+    diverse: bool = Field(
+        False,
+        description="count each candidate that is taken as observed, before the next one is chosen: a round"
+        " does not ask the same thing twice",
+    )
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out a newer key where it says what was so before: older campaigns keep their identity."""
+        values: dict[str, Any] = write(self)
+        if not self.diverse:
+            values.pop("diverse", None)
+        return values
 
 
 class _Generates(Settings):
