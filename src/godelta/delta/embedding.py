@@ -29,7 +29,7 @@ from godelta.foundation.base import EmbeddingFoundation, Foundation, FoundationI
 
 Embed = Callable[[Sequence[str], Sequence[Atoms]], list[FloatArray]]  # features of structures with ids
 _LENGTH_FACTORS = (0.5, 0.7, 1.0)  # of the median distance; longer ones make everything look known
-_PIECE_ATOMS = 500  # of displaced structures in one pass: more need memory, and are not faster
+_PIECE_ATOMS = 200  # of displaced structures in one pass: more need a gigabyte, and are not faster
 _SPREAD_FLOOR = 1e-2  # of the widest feature's spread
 
 
