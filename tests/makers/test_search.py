@@ -44,7 +44,8 @@ def outcome(session: Session, key: RoundKey) -> tuple[object, ...]:
          c.model_energy, c.uncertainty, c.positions)
         for c in found
     ]  # fmt: skip
-    return values, rounds.load_search_state(session.store, key), rounds.get_round(session.store, key).progress
+    round_ = rounds.get_round(session.store, key)
+    return values, rounds.load_search_state(session.store, key), round_.progress, round_.statistics
 
 
 @pytest.mark.parametrize("rex", [False, True])
@@ -54,6 +55,8 @@ def test_a_stopped_search_ends_like_one_that_was_not(session, begin, rex):
     assert answer["status"] == "searched"
     expected = outcome(session, whole)
     assert len(expected[0]) >= 2
+    counts = expected[3]["moves"]
+    assert sum(one["relaxed"] for one in counts.values()) == len(expected[0])
     for number, stops in enumerate([(1,), (2,), (9,), (14,), (3, 1, 10, 1, 2)]):
         key = begin(f"stopped-{number}", rex=rex)
         assert search_with_stops(session, key, *stops) == len(stops)
