@@ -3,11 +3,12 @@
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 
 from ase import Atoms
 
 from godelta.arrays import FloatArray
-from godelta.delta.embedding import features_of
+from godelta.delta.embedding import features_of, slopes_of
 from godelta.delta.soap import SOAP
 from godelta.foundation import Foundation
 from godelta.foundation.base import EmbeddingFoundation
@@ -96,3 +97,31 @@ class StoredForces(_StoredArrays):
             return dict(zip((ids[place] for place in new), batch.forces, strict=True))
 
         return self.get(f"forces-{foundation.identity.digest()}", ids, compute)
+
+
+@dataclass
+class RememberedSlopes:
+    """Derivatives of a foundation's features, of structures that this process has trained on.
+
+    Not in the database, where those of a slab would take megabytes: another process computes them again.
+    """
+
+    bound: int = MEMORY_BYTES
+    _memory: OrderedDict[str, FloatArray] = field(default_factory=OrderedDict)
+
+    def __call__(
+        self, foundation: EmbeddingFoundation, atoms: Atoms, directions: Sequence[FloatArray]
+    ) -> FloatArray:
+        """(D, n, d) derivatives along directions (n, 3), per Å."""
+        parts = [atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, *directions]
+        key = sha256(foundation.identity.digest().encode())
+        for part in parts:
+            key.update(part.tobytes())
+        name = key.hexdigest()
+        if name not in self._memory:
+            self._memory[name] = slopes_of(foundation, atoms, directions)
+        self._memory.move_to_end(name)
+        total = sum(array.nbytes for array in self._memory.values())
+        while total > self.bound and len(self._memory) > 1:
+            total -= self._memory.popitem(last=False)[1].nbytes
+        return self._memory[name]

@@ -126,6 +126,7 @@ def _correction(
             foundation=source,
             previous=previous if isinstance(previous, EmbeddingCorrection) else None,
             embed=partial(session.embeddings, source),
+            differentiate=session.slopes,
         )
     else:
         before = previous if isinstance(previous, Correction) else None

@@ -12,7 +12,7 @@ from godelta import logs
 from godelta.campaign import CampaignConfig
 from godelta.delta.model import DeltaModel, Learnt
 from godelta.foundation import Foundation, Potential, PotentialBatch
-from godelta.makers.features import StoredEmbeddings, StoredFeatures, StoredForces
+from godelta.makers.features import RememberedSlopes, StoredEmbeddings, StoredFeatures, StoredForces
 from godelta.makers.heartbeat import Heartbeat
 from godelta.makers.potentials import PotentialCache
 from godelta.store import campaigns, models
@@ -68,6 +68,7 @@ class Session:
     features: StoredFeatures = field(init=False)
     embeddings: StoredEmbeddings = field(init=False)
     foundation_forces: StoredForces = field(init=False)
+    slopes: RememberedSlopes = field(default_factory=RememberedSlopes)
     potentials: PotentialCache = field(default_factory=PotentialCache)
     _parts: dict[str, CampaignParts] = field(default_factory=dict)
     _learnt: dict[str, Learnt] = field(default_factory=dict)

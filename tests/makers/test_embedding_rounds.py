@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from godelta.makers import retrain
+from godelta.makers import features, retrain
 from godelta.makers.evaluate import run_evaluate
 from godelta.makers.retrain import run_retrain, train_model
 from godelta.makers.search import run_search
@@ -101,6 +101,26 @@ def test_a_retraining_keeps_the_inducing_points_of_the_round_before(session, eva
     opened.models.delete_one({"model_id": model_id})
     assert train_model(Session(session.workspace, opened), second, first) == model_id
     assert models.load_model(opened, model_id) == blob
+
+
+def test_derivatives_are_computed_once_in_a_process(session, evaluated, opened, monkeypatch):
+    key = evaluated("a", aggregation="atomic")
+    first = train_model(session, key, None)
+    blob = models.load_model(opened, first)
+    opened.models.delete_many({})
+    computed = []
+    compute = features.slopes_of
+    monkeypatch.setattr(features, "slopes_of", lambda *of: computed.append(of) or compute(*of))
+    assert train_model(session, key, None) == first
+    assert computed == []
+    assert models.load_model(opened, first) == blob
+    opened.models.delete_many({})
+    session.slopes.bound = 1  # so that only the last one stays
+    session.slopes._memory.clear()
+    assert train_model(session, key, None) == first
+    assert len(computed) == 2
+    assert len(session.slopes._memory) == 1
+    assert models.load_model(opened, first) == blob
 
 
 def test_features_are_computed_once(session, evaluated, opened, monkeypatch):
