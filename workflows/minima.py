@@ -44,6 +44,8 @@ def best_minima(store: Store, campaign_id: str, reference_hash: str, n: int = 10
         energies = np.array([row["energy"] for row in rows])
         labels = _labels(store, rows, VERSIONS_WITHIN)
         _, firsts, counts = np.unique(labels, return_index=True, return_counts=True)
+        order = firsts.argsort()  # labels of lost structures are out of order
+        firsts, counts = firsts[order], counts[order]
         complete = len(firsts) >= n and energies[-1] > energies[firsts[n - 1]] + VERSIONS_WITHIN
         if complete or len(rows) < asked or asked >= MOST_FOR_BEST:
             break
@@ -70,8 +72,18 @@ def low_minima(store: Store, campaign: CampaignDocument, config: CampaignConfig)
 
 
 def _labels(store: Store, rows: list[Raw], within: float) -> IntArray:
-    """Labels (n,) of equivalent structures, in the order of the rows; energies `within` eV of each other."""
+    """Labels (n,) of equivalent structures, in the order of the rows; energies `within` eV of each other.
+
+    One whose structure a damaged database has lost stands for itself.
+    """
     found = structures.get_structures(store, {row["structure_id"] for row in rows})
     atoms = {document.structure_id: document.atoms() for document in found}
-    energies = np.array([row["energy"] for row in rows])
-    return group([atoms[row["structure_id"]] for row in rows], energies, energy_tolerance=within)
+    known = np.array([row["structure_id"] in atoms for row in rows], dtype=np.bool_)
+    whole = [row for row, there in zip(rows, known.tolist(), strict=True) if there]
+    labels = -1 - np.arange(len(rows))
+    labels[known] = group(
+        [atoms[row["structure_id"]] for row in whole],
+        np.array([row["energy"] for row in whole]),
+        energy_tolerance=within,
+    )
+    return labels

@@ -204,6 +204,10 @@ def test_best_lists_equivalent_structures_once(start, close, opened):
     ]  # fmt: skip
     assert best_minima(opened, campaign_id, level, 2) == rows[:2]
     assert best_minima(opened, "nobody", level) == []
+    opened.structures.delete_one({"structure_id": rows[1]["structure_id"]})
+    assert [(row["energy"], row["found"]) for row in best_minima(opened, campaign_id, level)] == [
+        (-5.1, 1), (-5.0, 1), (-4.99, 1), (-4.95, 2), (-4.0, 1),
+    ]  # fmt: skip
 
 
 def test_as_many_as_are_asked_for_however_often_each_was_found(start, close, opened):
