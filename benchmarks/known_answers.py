@@ -243,7 +243,9 @@ def main() -> None:
         try:
             for seed in () if arguments.table else arguments.seeds:
                 for name in arguments.systems:
-                    if any((r["system"], r["seed"]) == (name, seed) for r in load()["runs"]):
+                    delta = CampaignConfig.model_validate(CASES[name].campaign(name, seed, 1)).delta
+                    key = (name, seed, delta.model_dump(mode="json"))
+                    if any((r["system"], r["seed"], r["settings"]["delta"]) == key for r in load()["runs"]):
                         continue
                     row = {"system": name, "seed": seed, "minimum_ev": CASES[name].minimum}
                     row |= run_campaign(name, seed, workspace)
