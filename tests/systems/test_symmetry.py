@@ -92,3 +92,11 @@ def test_a_solid_has_its_space_group():
 def test_free_atoms_and_molecules_leave_nothing_to_obey():
     assert template_operations(Atoms(cell=np.eye(3) * 20), np.zeros(0, dtype=bool)) is None
     assert template_operations(HEXAGON, np.ones(6, dtype=bool)) is None
+
+
+@pytest.mark.parametrize("old", [True, False])
+def test_a_template_that_spglib_refuses_has_no_symmetry(old, monkeypatch):
+    monkeypatch.setattr("spglib.error.OLD_ERROR_HANDLING", old)
+    slab = _slab(fcc111)
+    slab.positions[1] = slab.positions[0]
+    assert template_operations(slab, np.zeros(len(slab), dtype=bool)) is None

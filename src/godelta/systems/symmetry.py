@@ -157,8 +157,11 @@ def template_operations(template: Atoms, fixed: BoolArray) -> Operations | None:
         lattice[k] = normal * (np.ptp(atoms.positions @ normal) + 50.0)
     inverse = np.linalg.inv(lattice)
     described = (lattice.tolist(), (atoms.positions @ inverse).tolist(), atoms.numbers.tolist())
-    found = spglib.get_symmetry(described, symprec=SYMPREC)
-    if found is None:
+    try:
+        found = spglib.get_symmetry(described, symprec=SYMPREC)
+    except spglib.SpglibError:
+        found = None
+    if found is None:  # atoms on top of each other, for example
         return None
     rotations = np.array([lattice.T @ w @ inverse.T for w in found["rotations"]])
     steps = np.asarray(found["translations"], dtype=float)
