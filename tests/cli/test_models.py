@@ -20,7 +20,7 @@ def test_errors_over_rounds(finished, ask):
     assert second["next_round"] is None
     met = first["next_round"]
     assert met["n"] == answer["calibration"]["proposed by searches"]["n"] == 2
-    rows = ask("best", "done", "--format", "json").json()
+    rows = ask("best", "done", "--all", "--format", "json").json()
     late = [row for row in rows if row["round"] == 1]
     assert len(late) == 2
     assert met["mae"] <= met["rmse"]
