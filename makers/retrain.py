@@ -50,9 +50,11 @@ def run_retrain(session: Session, key: RoundKey, epoch: int) -> dict[str, Any]:
     round_ = rounds.get_round(store, key)
     if round_.state == "closed":
         return {"status": "done before"}
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     model_id = train_model(session, key, round_.model_id)
-    rounds.add_timings(store, key, training_s=time.perf_counter() - start)
+    rounds.add_timings(
+        store, key, training_s=time.perf_counter() - start, training_cpu_s=time.process_time() - cpu
+    )
     try:
         if rounds.get_round(store, key).state == "selected":  # nothing was selected
             rounds.change_state(store, key, epoch, "selected", "evaluating")

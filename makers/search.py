@@ -48,7 +48,7 @@ def run_search(session: Session, key: RoundKey, epoch: int) -> dict[str, Any]:
     if round_.state not in ("planned", "searching"):
         return {"status": "done before"}
     parts = session.parts(key.campaign_id)
-    loading = time.perf_counter()
+    loading, cpu = time.perf_counter(), time.process_time()
     method = make_method(parts.config.search, parts.problem)
     try:
         round_, potential = _potential(session, key, epoch, round_)
@@ -65,8 +65,13 @@ def run_search(session: Session, key: RoundKey, epoch: int) -> dict[str, Any]:
             state = step.state
             rounds.save_search_state(store, key, epoch, state.to_bytes(), step.statistics.to_dict())
             rounds.add_timings(
-                store, key, search_s=time.perf_counter() - start, potential_s=potential.seconds - worked
+                store,
+                key,
+                search_s=time.perf_counter() - start,
+                potential_s=potential.seconds - worked,
+                search_cpu_s=time.process_time() - cpu,
             )
+            cpu = time.process_time()
             progress.add(step)
     except Superseded:
         log.info("superseded: the round was planned anew")

@@ -33,6 +33,7 @@ class LocalWorkers:
     campaign_id: str
     count: int
     threads: int
+    first: int = 0  # number of the first, where other campaigns have workers on this machine too
     replaced: int = 0
     _processes: list["subprocess.Popen[bytes]"] = field(default_factory=list)
 
@@ -115,7 +116,7 @@ class LocalWorkers:
             )
 
     def _log(self, number: int) -> Path:
-        return self.workspace.logs / f"worker-{number}.log"
+        return self.workspace.logs / f"worker-{self.first + number}.log"
 
     def _open_log(self, number: int) -> IO[bytes]:
         self._trim(number)

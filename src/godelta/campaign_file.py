@@ -26,7 +26,7 @@ def read_campaign(path: Path) -> CampaignConfig:
     try:
         return CampaignConfig.model_validate(file.values)
     except ValidationError as error:
-        problems = [_describe(details, file) for details in error.errors(include_url=False)]
+        problems = [describe(details, file) for details in error.errors(include_url=False)]
     problems.sort()
     lines = [f"line {line}: {text}" if line else text for line, text in problems]
     raise InputError(
@@ -52,8 +52,8 @@ def _parse(path: Path) -> YamlFile:
     return file
 
 
-def _describe(details: ErrorDetails, file: YamlFile) -> tuple[int, str]:
-    """Line (1-based, 0 unknown) and text of one problem."""
+def describe(details: ErrorDetails, file: YamlFile) -> tuple[int, str]:
+    """Line (1-based, 0 unknown) and text of one problem with the values of a file."""
     loc = details["loc"]
     keys, line = file.position(loc)
     dotted = ".".join(str(key) for key in keys) or "the file"

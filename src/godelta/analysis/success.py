@@ -153,6 +153,19 @@ def cost_to(runs: Runs, fraction: float = 0.5) -> float:
     return float(runs.costs[order][reached[0]]) if reached.size else float("inf")
 
 
+def interval_of_cost(
+    runs: Runs, fraction: float = 0.5, *, seed: int = 0, resamples: int = RESAMPLES
+) -> tuple[float, float]:
+    """Bootstrap percentile interval of `cost_to`; its ends may be infinite. One run tells nothing."""
+    if len(runs.costs) < 2:
+        return 0.0, float("inf")
+    drawn = np.random.default_rng(seed).integers(len(runs.costs), size=(resamples, len(runs.costs)))
+    draws = np.array([cost_to(_drawn(runs, chosen), fraction) for chosen in drawn])
+    tail = (1.0 - CONFIDENCE) / 2
+    low, high = (float(np.quantile(draws, q, method="inverted_cdf")) for q in (tail, 1.0 - tail))
+    return low, high
+
+
 def ratio_of_costs(
     one: Runs, other: Runs, fraction: float = 0.5, *, seed: int = 0, resamples: int = RESAMPLES
 ) -> Ratio:

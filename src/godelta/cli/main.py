@@ -121,6 +121,25 @@ def run(
 
 
 @app.command()
+def benchmark(
+    file: Annotated[Path, typer.Argument(help="Benchmark file: a campaign, what varies, seeds")],
+    workspace: WorkspaceOption = None,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Worker processes, each at work on a campaign of its own")
+    ] = 1,
+    results_only: Annotated[
+        bool, typer.Option("--results-only", help="Run nothing; report on what is there")
+    ] = False,
+    output: FormatOption = "table",
+) -> None:
+    """Compare methods over seeds: success against evaluations and cost. Ctrl-C is safe."""
+    from godelta.cli.benchmark import BenchmarkOptions, run_benchmark
+
+    options = BenchmarkOptions(workers, results_only, output)
+    raise typer.Exit(run_benchmark(file, workspace, options))
+
+
+@app.command()
 def submit(
     campaigns: Annotated[list[Path] | None, typer.Argument(help="Campaign files")] = None,
     launch: Annotated[

@@ -83,38 +83,88 @@ def _work(
 ) -> None:
     from godelta.cli.live import follow
 
-    pool = LocalWorkers(workspace, campaign_id, workers or config.resources.workers, config.resources.threads)
-    with _alone(workspace, campaign_id) as alone:
-        if not alone:
+    with alone(workspace, campaign_id) as mine:
+        if not mine:
             console.print("Another `godelta run` is at work on this campaign; following it.")
             _say_why(follow(lambda: snapshot(store, campaign_id), lambda _: None, plain=plain))
             return
-        _prepare(store, launchpad, campaign_id)
-        tended = [time.monotonic()]
-        uri, _ = workspace.database_uri(start=False)
-        steadily = partial(patiently, check=lambda: check_address(workspace, uri))
-
-        def tend(_: Progress) -> None:
-            if time.monotonic() - tended[0] < TEND_EVERY_S:
-                return
-            now = time.monotonic()
-            passed, tended[0] = now - tended[0], now
-            pool.replace_dead()
-            worked = passed * pool.running
-            steadily(lambda: campaigns.add_time(store, campaign_id, elapsed_s=passed, worker_s=worked))
-            steadily(lambda: _advance(store, launchpad, campaign_id))
-
+        work = LocalWork(
+            workspace,
+            store,
+            launchpad,
+            campaign_id,
+            workers or config.resources.workers,
+            config.resources.threads,
+        )
         with ServerWatch(workspace):
             try:
-                pool.start()
-                ended = follow(lambda: steadily(lambda: snapshot(store, campaign_id)), tend, plain=plain)
+                work.start()
+                ended = follow(work.look, lambda _: work.tend(), plain=plain)
                 _say_why(ended)
                 if ended.state == "paused":  # by `godelta pause`: what is under way finishes
-                    pool.finish()
+                    work.pool.finish()
             finally:
                 with console.status("Stopping the workers"):
-                    pool.stop()
-                campaigns.set_state(store, campaign_id, "running", "paused")
+                    work.stop()
+
+
+class LocalWork:
+    """A campaign that workers of this process are at work on.
+
+    Parameters
+    ----------
+    workers, threads
+        Worker processes, and threads of each.
+    first
+        Number of the first worker on this machine.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        store: Store,
+        launchpad: "LaunchPad",
+        campaign_id: str,
+        workers: int,
+        threads: int,
+        first: int = 0,
+    ) -> None:
+        self.store = store
+        self.launchpad = launchpad
+        self.campaign_id = campaign_id
+        self.pool = LocalWorkers(workspace, campaign_id, workers, threads, first)
+        uri, _ = workspace.database_uri(start=False)
+        self._steadily = partial(patiently, check=lambda: check_address(workspace, uri))
+        self._tended = time.monotonic()
+
+    def start(self) -> None:
+        """Let the campaign run, and start its workers."""
+        _prepare(self.store, self.launchpad, self.campaign_id)
+        self._tended = time.monotonic()
+        self.pool.start()
+
+    def look(self) -> Progress:
+        """How far it is."""
+        return self._steadily(lambda: snapshot(self.store, self.campaign_id))
+
+    def tend(self) -> None:
+        """Replace workers that died, and plan; now and then."""
+        now = time.monotonic()
+        passed = now - self._tended
+        if passed < TEND_EVERY_S:
+            return
+        self._tended = now
+        self.pool.replace_dead()
+        worked = passed * self.pool.running
+        self._steadily(
+            lambda: campaigns.add_time(self.store, self.campaign_id, elapsed_s=passed, worker_s=worked)
+        )
+        self._steadily(lambda: _advance(self.store, self.launchpad, self.campaign_id))
+
+    def stop(self) -> None:
+        """Stop the workers; a campaign that is not at its end is paused."""
+        self.pool.stop()
+        campaigns.set_state(self.store, self.campaign_id, "running", "paused")
 
 
 def _say_why(ended: Progress) -> None:
@@ -158,7 +208,7 @@ def _errors_logged() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _alone(workspace: Workspace, campaign_id: str) -> Iterator[bool]:
+def alone(workspace: Workspace, campaign_id: str) -> Iterator[bool]:
     """Whether this is the campaign's only `run`; the lock goes with the process."""
     lock = FileLock(workspace.state / f"run-{campaign_id}.lock")
     try:

@@ -1,0 +1,77 @@
+"""What a campaign's evaluations gave, and what had been spent by each of them."""
+
+from bisect import bisect_right
+from dataclasses import dataclass
+
+from godelta.store import rounds
+from godelta.store.database import Store
+from godelta.store.documents import RoundDocument
+
+
+@dataclass(frozen=True)
+class Spending:
+    """Evaluations in the order in which the campaign had them, cached ones included.
+
+    Parameters
+    ----------
+    energies
+        Of each, eV; None of a failed one.
+    cpu_s
+        Processor time in s of the whole campaign (searches, trainings, evaluations) by the end of each.
+    total_cpu_s
+        The same by now.
+    """
+
+    energies: tuple[float | None, ...]
+    cpu_s: tuple[float, ...]
+    total_cpu_s: float
+
+
+def spending(store: Store, campaign_id: str, reference_hash: str) -> Spending:
+    """What a campaign has had for its processor time.
+
+    An evaluation that another campaign had made before counts like one of its own, with its cost, from the
+    time that it was selected. The search of a round counts from the round's selection, its training from the
+    round's end. Of rounds that recorded no processor time, the wall time of their work counts.
+    """
+    every = rounds.rounds_of(store, campaign_id)
+    selected = {(round_.chain, round_.k): round_.selected_at for round_ in every}
+    found = []
+    for raw in store.evaluations.find(
+        {
+            "requests.campaign_id": campaign_id,
+            "reference_hash": reference_hash,
+            "state": {"$in": ["ok", "failed"]},
+        },
+        {"energy": 1, "evaluated_at": 1, "requests": 1, "cost": 1},
+    ):
+        (request,) = (asked for asked in raw["requests"] if asked["campaign_id"] == campaign_id)
+        since = selected.get((request["chain"], request["round"]))
+        at = raw["evaluated_at"] if since is None else max(since, raw["evaluated_at"])
+        found.append((at, raw["evaluated_at"], request["structure_id"], raw))
+    found.sort(key=lambda row: row[:3])
+    work = sorted(
+        [(round_.selected_at, _searching(round_)) for round_ in every if round_.selected_at is not None]
+        + [(round_.changed_at, _training(round_)) for round_ in every if round_.state == "closed"]
+    )
+    times, sums = [at for at, _ in work], [0.0]
+    for _, seconds in work:
+        sums.append(sums[-1] + seconds)
+    evaluating, cpu_s = 0.0, []
+    for at, _, _, raw in found:
+        evaluating += (raw.get("cost") or {}).get("cpu_s", 0.0)
+        cpu_s.append(sums[bisect_right(times, at)] + evaluating)
+    return Spending(
+        energies=tuple(raw["energy"] for *_, raw in found),
+        cpu_s=tuple(cpu_s),
+        total_cpu_s=evaluating + sum(_searching(round_) + _training(round_) for round_ in every),
+    )
+
+
+def _searching(round_: RoundDocument) -> float:
+    spent = round_.timings
+    return spent.get("search_cpu_s", spent.get("loading_s", 0.0) + spent.get("search_s", 0.0))
+
+
+def _training(round_: RoundDocument) -> float:
+    return round_.timings.get("training_cpu_s", round_.timings.get("training_s", 0.0))
