@@ -156,7 +156,8 @@ class _Bench:
             self._say(one, "another process is at work on it")
             return
         document = campaigns.get_campaign(self.store, campaign_id)
-        if document.state == "finished":  # by that other process
+        reached = _reached(self.store, self.benchmark, campaign_id, document.reference_hash)
+        if document.state == "finished" or reached:  # by that other process
             held.close()
             return
         threads = one.config.resources.threads

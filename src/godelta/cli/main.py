@@ -141,7 +141,7 @@ def benchmark(
 
 @app.command()
 def submit(
-    campaigns: Annotated[list[Path] | None, typer.Argument(help="Campaign files")] = None,
+    campaigns: Annotated[list[Path] | None, typer.Argument(help="Campaign files, or benchmark files")] = None,
     launch: Annotated[
         bool, typer.Option("--launch", help="Send batch jobs to SLURM until no campaign runs any more")
     ] = False,

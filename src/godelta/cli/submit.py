@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from rich.markup import escape
 
 from godelta import logs
+from godelta.benchmark_file import is_benchmark, read_benchmark
 from godelta.campaign import CampaignConfig
 from godelta.campaign_file import read_campaign
 from godelta.cli.console import console
@@ -76,14 +77,20 @@ def submit_campaigns(paths: Sequence[Path], folder: Path | None, options: Submit
 
 
 def read_all(paths: Sequence[Path]) -> dict[Path, CampaignConfig]:
-    """Read campaign files.
+    """Read campaign files; a benchmark file stands for all of its campaigns, each under FILE#NAME.
 
     Raises
     ------
     InputError
         One of them cannot be used, or two have the same name: nothing has been submitted then.
     """
-    configs = {path: read_campaign(path) for path in paths}
+    configs: dict[Path, CampaignConfig] = {}
+    for path in paths:
+        if is_benchmark(path):
+            every = [one.config for one in read_benchmark(path).campaigns]
+            configs |= {path.with_name(f"{path.name}#{config.name}"): config for config in every}
+        else:
+            configs[path] = read_campaign(path)
     seen: dict[str, Path] = {}
     for path, config in configs.items():
         if config.name in seen:

@@ -1,0 +1,94 @@
+"""Methods side by side, on histories made by hand."""
+
+import math
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from godelta.analysis.comparison import Trace, compare, runs_by_measure
+from godelta.analysis.success import Runs, cost_to, interval_of_cost
+from godelta.analysis.success_plot import success_curves
+
+
+def trace(*energies, cpu=2.0):
+    return Trace(
+        np.array(energies, dtype=float), cpu * np.arange(1, len(energies) + 1), cpu * (len(energies) + 1)
+    )
+
+
+FAST = [trace(5, 0.01), trace(5, 4, 0.0), trace(math.nan, 0.02), trace(3, 2, 1)]
+SLOW = [trace(5, 4, 3, 0.0), trace(5, 4, 3, 2, 1), trace(9, 8, 7, 6, 5), trace(1, 1, 1, 1, 0.04)]
+
+
+def test_costs_are_those_of_the_first_success_or_of_the_end():
+    runs = runs_by_measure(FAST, 0.0, within=0.05, price_s=10.0)
+    assert runs["evaluations"].succeeded.tolist() == [True, True, True, False]
+    assert runs["evaluations"].costs.tolist() == [2, 3, 2, 3]
+    assert runs["cpu_s"].costs.tolist() == [
+        4,
+        6,
+        4,
+        8,
+    ]  # the last one with what it spent after its evaluations
+    assert runs["accounted_s"].costs.tolist() == [24, 36, 24, 38]
+
+
+def test_the_best_cell_and_the_ratios_to_it():
+    cells = {
+        name: runs_by_measure(traces, 0.0, within=0.05, price_s=10.0)
+        for name, traces in (("slow", SLOW), ("fast", FAST))
+    }
+    slow, fast = compare(cells)
+    assert (slow.name, slow.runs, slow.successes) == ("slow", 4, 2)
+    assert (fast.successes, fast.costs["evaluations"].to_half, slow.costs["evaluations"].to_half) == (3, 2, 5)
+    assert fast.low == pytest.approx(0.3006, abs=1e-3)  # Wilson's, 3 of 4
+    assert fast.costs["accounted_s"].best
+    assert fast.costs["accounted_s"].ratio is None
+    cost = slow.costs["evaluations"]
+    assert cost.ratio.value == 2.5
+    assert cost.ratio.low <= 2.5 <= cost.ratio.high
+    assert 0 < cost.p < 0.2
+    assert slow.spent == {"evaluations": 19, "cpu_s": 8 + 12 + 12 + 10, "accounted_s": 42 + 190}
+
+
+def test_where_nothing_succeeded():
+    cells = {name: runs_by_measure([trace(5, 4), trace(5)], 0.0, within=0.05, price_s=0.0) for name in "ab"}
+    a, b = compare(cells)
+    assert a.successes == b.successes == 0
+    assert math.isinf(a.costs["cpu_s"].to_half)
+    assert math.isnan(b.costs["cpu_s"].p)
+    assert math.isnan(b.costs["cpu_s"].ratio.value)
+
+
+def test_the_interval_of_a_cost_holds_it_nineteen_times_of_twenty():
+    rng = np.random.default_rng(1)
+    held = 0
+    for seed in range(100):
+        costs = rng.exponential(100.0, size=20)
+        runs = Runs(np.minimum(costs, 150.0), costs < 150.0)
+        low, high = interval_of_cost(runs, seed=seed, resamples=300)
+        assert low <= cost_to(runs) <= high
+        held += low <= 100.0 * math.log(2.0) <= high
+    assert 86 <= held <= 100
+    assert interval_of_cost(Runs(np.ones(1), np.ones(1, dtype=bool))) == (0.0, math.inf)
+
+
+def test_a_trace_needs_a_time_for_each_energy():
+    with pytest.raises(ValueError, match="one energy and one time"):
+        Trace(np.zeros(3), np.zeros(2), 1.0)
+
+
+@pytest.mark.parametrize(("priced", "panels"), [(True, 3), (False, 2)])
+def test_curves_end_where_the_fractions_are(tmp_path, priced, panels):
+    cells = {
+        name: runs_by_measure(traces, 0.0, within=0.05, price_s=10.0)
+        for name, traces in (("slow", SLOW), ("fast", FAST))
+    }
+    figure = success_curves(cells, priced=priced, title="made by hand")
+    assert len(figure.axes) == panels
+    lines = figure.axes[0].get_lines()
+    assert [line.get_label() for line in lines] == ["slow (2/4)", "fast (3/4)"]
+    assert lines[1].get_ydata()[-1] == pytest.approx(0.75)
+    figure.savefig(tmp_path / "a.png")
+    assert matplotlib.image.imread(tmp_path / "a.png")[..., :3].std() > 0.02

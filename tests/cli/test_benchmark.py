@@ -1,0 +1,114 @@
+"""`godelta benchmark` with real campaigns."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import matplotlib.image
+import pytest
+
+from godelta.store import campaigns, evaluations
+
+
+@pytest.fixture
+def write(tmp_path, cheap):
+    def write(**changes):
+        common = cheap(budget={"rounds": 1}, search={"selection": {"evaluations_per_round": 2}})
+        for key in ("name", "seed"):
+            common.pop(key)
+        common["search"] = {key: common["search"][key] for key in ("selection", "relax")}
+        values = {
+            "name": "tiny",
+            "campaign": common,
+            "vary": {
+                "search": {
+                    "rss": {"method": "rss", "structures_per_round": 4, "batch": 2},
+                    "bh": {"method": "bh"},
+                }
+            },
+            "seeds": 2,
+            "price_s": 10,
+        }
+        path = tmp_path / "bench.yaml"
+        path.write_text(json.dumps(values | changes, indent=1))
+        return path
+
+    return write
+
+
+def test_interrupted_resumed_extended_and_reported(godelta, workspace, opened, write):
+    path = write()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "godelta.cli.main", "benchmark", path, "-w", workspace.folder],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=path.parent,
+    )
+    deadline = time.monotonic() + 100
+    while not opened.campaigns.count_documents({"state": "finished"}) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"godelta benchmark {path} goes on" in " ".join(out.split())
+    assert {c.name for c in campaigns.list_campaigns(opened)} == {
+        f"tiny.{method}.s{seed}" for method in ("rss", "bh") for seed in (1, 2)
+    }
+    finished = {c.name: c.updated_at for c in campaigns.list_campaigns(opened) if c.state == "finished"}
+    assert 1 <= len(finished) < 4
+    assert not opened.campaigns.count_documents({"state": "running"})
+
+    again = godelta("benchmark", path, "-w", workspace.folder, "--workers", 2)
+    assert again.code == 0, again.err
+    assert f"4 campaigns, {len(finished)} of them done" in again.out
+    assert again.out.count("  finished, ") == 4 - len(finished)
+    assert "2 runs of a cell say little" in again.out
+    now = {c.name: c for c in campaigns.list_campaigns(opened)}
+    assert all(c.state == "finished" for c in now.values())
+    assert all(
+        now[name].updated_at == time for name, time in finished.items() if now[name].state == "created"
+    )
+
+    told = godelta("benchmark", path, "-w", workspace.folder, "--results-only", "--format", "json").json()
+    runs = {run["campaign"]: run for run in told["runs"]}
+    for name, campaign in now.items():
+        history = evaluations.history(opened, campaign.campaign_id, campaign.reference_hash)
+        assert runs[name]["energies"] == [row["energy"] for row in history]
+        assert runs[name]["total_cpu_s"] >= runs[name]["cpu_s"][-1] > runs[name]["cpu_s"][0] > 0
+    energies = [energy for run in runs.values() for energy in run["energies"]]
+    assert told["target"] == min(energies)
+    assert sum(cell["successes"] for cell in told["cells"]) >= 1
+    folder = workspace.folder / "results" / "tiny"
+    assert json.loads((folder / "benchmark.json").read_text()) == told
+    assert matplotlib.image.imread(folder / "success.png")[..., :3].std() > 0.02
+
+    # A third seed, and a target that the first evaluation of any campaign reaches: one campaign more stops early.
+    path = write(seeds=[1, 3], target={"energy": 100.0}, vary={"search": {"rss": _rss(path)}})
+    more = godelta("benchmark", path, "-w", workspace.folder)
+    assert more.code == 0, more.err
+    assert "2 campaigns, 1 of them done" in more.out
+    assert "tiny.rss.s3  reached the target" in more.out
+    assert "below the target: mend `target.energy`" in more.out
+
+
+def _rss(path):
+    return json.loads(path.read_text())["vary"]["search"]["rss"]
+
+
+def test_nothing_begun_and_mistakes(inside, workspace, write):
+    path = write()
+    ask = ("benchmark", path, "-w", workspace.folder, "--results-only")
+    assert "tiny has no evaluation yet" in inside(*ask).out
+    assert inside(*ask, "--format", "json").json()["cells"] == []
+    wrong = inside("benchmark", write(seeds=0), "-w", workspace.folder)
+    assert wrong.code == 2
+    assert "`seeds`" in wrong.err + wrong.out
+
+
+def test_submitted_as_a_set(inside, workspace, opened, write):
+    answer = inside("submit", write(), "-w", workspace.folder)
+    assert answer.code == 0, answer.err
+    names = {c.name: c.state for c in campaigns.list_campaigns(opened)}
+    assert names == {f"tiny.{method}.s{seed}": "running" for method in ("rss", "bh") for seed in (1, 2)}

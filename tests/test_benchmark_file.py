@@ -1,0 +1,128 @@
+"""Benchmark files: which campaigns they stand for, and what is said about what is wrong."""
+
+import copy
+import json
+
+import pytest
+
+from godelta.benchmark_file import is_benchmark, read_benchmark
+from godelta.errors import InputError
+
+BENCH = {
+    "name": "methods",
+    "campaign": {
+        "system": {"kind": "cluster", "formula": "Cu5", "box": 14.0, "confinement": 6.0},
+        "foundation": {"name": "ase", "calculator": "ase.calculators.emt.EMT"},
+        "search": {"method": "rex", "walkers": 4, "selection": {"evaluations_per_round": 2}},
+        "reference": {"engine": "emt"},
+        "budget": {"rounds": 2, "evaluations": 10},
+        "tags": ["mine"],
+    },
+    "vary": {
+        "search": {"rss": {"method": "rss"}, "rex": {"walkers": 6}},
+        "delta": {"default": {}, "paper": {"preset": "paper"}},
+    },
+    "seeds": 2,
+}
+
+
+@pytest.fixture
+def read(tmp_path):
+    def read(change=lambda values: None):
+        values = copy.deepcopy(BENCH)
+        change(values)
+        path = tmp_path / "bench.yaml"
+        path.write_text(json.dumps(values, indent=1))
+        return read_benchmark(path)
+
+    return read
+
+
+def test_every_cell_and_seed_is_a_campaign(read):
+    benchmark = read()
+    assert benchmark.cells == ("rss.default", "rss.paper", "rex.default", "rex.paper")
+    names = [one.config.name for one in benchmark.campaigns]
+    assert names[:5] == [
+        "methods.rss.default.s1", "methods.rss.paper.s1", "methods.rex.default.s1", "methods.rex.paper.s1",
+        "methods.rss.default.s2",
+    ]  # fmt: skip
+    assert len(set(names)) == 8
+    by_name = {one.config.name: one.config for one in benchmark.campaigns}
+    rex = by_name["methods.rex.paper.s2"]
+    assert (rex.search.walkers, rex.search.selection.evaluations_per_round) == (6, 2)
+    assert rex.seed == 2
+    assert rex.tags == ("mine", "benchmark-methods")
+    assert rex.delta.soap == by_name["methods.rss.paper.s1"].delta.soap
+    assert rex.delta.soap != by_name["methods.rex.default.s2"].delta.soap
+    assert by_name["methods.rss.default.s1"].search.method == "rss"  # and so without the walkers of rex
+
+
+def test_the_same_file_is_the_same_set_and_more_seeds_only_add(read):
+    once, again = read(), read()
+    more = read(lambda values: values.update(seeds=[1, 2, 7]))
+
+    def known(benchmark):
+        return {one.config.name: one.config.identity_hash() for one in benchmark.campaigns}
+
+    assert known(once) == known(again)
+    assert known(once).items() < known(more).items()
+    assert {name.rsplit(".", 1)[1] for name in known(more).keys() - known(once).keys()} == {"s7"}
+    longer = read(lambda values: values["campaign"]["budget"].update(evaluations=50))
+    assert known(longer) == known(once)  # a budget is no part of what a campaign is
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda v: v["vary"].update(system={"a": {}}), ("unknown key `vary.system`", "search, found")),
+        (lambda v: v.update(methods=1), ("unknown key `methods`",)),
+        (lambda v: v.update(seeds=0), ("`seeds`", "given: 0")),
+        (lambda v: v.update(seeds=[1, 1]), ("`seeds`", "different")),
+        (lambda v: v.update(seeds=True), ("`seeds`",)),
+        (lambda v: v.update(name="a b"), ("`name`",)),
+        (lambda v: v.pop("vary"), ("`vary` is missing",)),
+        (lambda v: v["vary"].update(search={}), ("`vary.search`",)),
+        (lambda v: v["vary"]["search"].update({"a.b": {}}), ("vary.search.a.b",)),
+        (lambda v: v["vary"]["search"].update(rss=None), ("vary.search.rss", "settings")),
+        (lambda v: v["campaign"].update(seed=3), ("`campaign.seed` is set by the benchmark",)),
+        (lambda v: v.update(campaign=[]), ("`campaign`",)),
+        (lambda v: v["campaign"].pop("system"), ("`system` is missing",)),
+        (
+            lambda v: v["vary"]["search"].update(rss={"method": "rss", "walkerz": 1}),
+            ("the cell rss.default", "`search.walkerz`"),
+        ),
+        (lambda v: v["vary"]["delta"]["paper"].update(preset="papr"), ("the cell rss.paper", "papr")),
+        (lambda v: v.update(price_s=-1), ("`price_s` must not be negative",)),
+        (lambda v: v.update(target={"energy": "low"}), ("`target.energy` has to be a number",)),
+        (lambda v: v.update(target={"e": 1}), ("unknown key `target.e`",)),
+        (lambda v: v.update(stop_at_target="yes"), ("`stop_at_target` has to be true or false",)),
+        (lambda v: v.update(seeds=1000, vary={"search": {f"s{i}": {} for i in range(11)}}), ("11 cells",)),
+    ],
+)  # fmt: skip
+def test_mistakes_are_named(read, tmp_path, change, said):
+    with pytest.raises(InputError) as caught:
+        read(change)
+    for part in (*said, str(tmp_path / "bench.yaml")):
+        assert part in str(caught.value)
+    assert caught.value.mend
+
+
+def test_a_mistake_has_its_line(tmp_path):
+    path = tmp_path / "bench.yaml"
+    path.write_text("name: a\n\nseedz: 3\n")
+    with pytest.raises(InputError, match=r"bench.yaml, line 3: unknown key `seedz`"):
+        read_benchmark(path)
+    path.write_text("- a\n")
+    with pytest.raises(InputError, match="keys and values"):
+        read_benchmark(path)
+    with pytest.raises(InputError, match="no such file"):
+        read_benchmark(tmp_path / "none.yaml")
+
+
+def test_a_campaign_file_is_no_benchmark(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("name: a\nsystem: {kind: cluster, formula: Cu5}\n")
+    assert not is_benchmark(path)
+    assert not is_benchmark(tmp_path / "none.yaml")
+    path.write_text("name: a\nvary: {}\n")
+    assert is_benchmark(path)
