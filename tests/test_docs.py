@@ -26,6 +26,14 @@ def test_every_shipped_campaign_is_valid():
     assert len({read_campaign(path).name for path in files}) == len(files)
 
 
+def test_every_shipped_benchmark_is_valid():
+    from godelta.benchmark_file import read_benchmark
+
+    files = sorted((ROOT / "examples" / "benchmarks").glob("*.yaml"))
+    assert files
+    assert all(len(read_benchmark(path).campaigns) >= 40 for path in files)
+
+
 def test_links_between_pages_lead_somewhere():
     import re
 
