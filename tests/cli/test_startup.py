@@ -44,7 +44,7 @@ def test_tab_completion():
         assert done.stderr == ""
         return done.stdout.split()
 
-    assert complete("godelta b") == ["best"]
+    assert complete("godelta b") == ["benchmark", "best"]
     every = {"init", "check", "run", "status", "best", "query", "logs", "db", "worker", "schema"}
     assert every <= set(complete("godelta "))
 
