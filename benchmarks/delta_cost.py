@@ -216,9 +216,46 @@ def on_features(repeats: int) -> dict[str, Any]:
     return results
 
 
+def retraining_on_forces(count: int) -> dict[str, Any]:
+    """The same with derivatives along moving coordinates, the campaign's default.
+
+    In a worker that goes on, and from the stored model, which holds no rows of derivatives.
+    """
+    settings = DeltaSettings(inducing_points=INDUCING)
+    structures = [slab(k) for k in range(count)]
+    energies = np.array([toy_residual(atoms) for atoms in structures])
+    ids = [f"{k:05d}" for k in range(count)]
+    forces = [np.random.default_rng(k).normal(scale=0.3, size=(len(a), 3)) for k, a in enumerate(structures)]
+    zeros = np.zeros(count)
+    fit(slab, 2, settings)  # compiles
+
+    def timed(n: int, previous: Correction | None) -> tuple[float, Correction]:
+        start = time.process_time()
+        correction = train(
+            settings, SPECIES, structures[:n], zeros[:n], energies[:n], ids[:n],
+            residual_forces=forces[:n], previous=previous,
+        )  # fmt: skip
+        return time.process_time() - start, correction
+
+    from_nothing, previous = timed(count - 1, None)
+    going_on, after = timed(count, previous)
+    blob = previous.to_bytes()
+    stored, _ = timed(count, Correction.from_bytes(blob))
+    return {
+        "structures": count,
+        "inducing_points": previous.kernel.size,
+        "rows": len(after.training.ids),
+        "from_nothing_s": from_nothing,
+        "going_on_s": going_on,
+        "from_stored_s": stored,
+        "stored_mb": len(blob) / 1e6,
+        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
 def retraining(count: int) -> dict[str, Any]:
-    """One more slab on top of `count - 1`: from the stored model, and from nothing."""
-    settings = DeltaSettings(soap=PAPER, inducing_points=INDUCING)
+    """One more slab on top of `count - 1`, energies only: from the stored model, and from nothing."""
+    settings = DeltaSettings(soap=PAPER, inducing_points=INDUCING, force_directions=0)
     structures = [slab(k) for k in range(count)]
     energies = np.array([toy_residual(atoms) for atoms in structures])
     ids = [f"{k:05d}" for k in range(count)]
@@ -249,9 +286,9 @@ def retraining(count: int) -> dict[str, Any]:
     }
 
 
-def retraining_apart(count: int) -> dict[str, Any]:
-    """`retraining` in a process of its own, so that its peak memory is its own."""
-    command = [sys.executable, __file__, "--retraining", str(count)]
+def apart(part: str, count: int) -> dict[str, Any]:
+    """A part in a process of its own, so that its peak memory is its own."""
+    command = [sys.executable, __file__, part, str(count)]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
@@ -288,6 +325,12 @@ def print_table(results: dict[str, Any]) -> None:
         f" (limit 1), load {row['load_s']:.2f} s, from nothing {row['from_nothing_s']:.1f} s,"
         f" peak {row['peak_rss_mb']:.0f} MB (limit 1000), stored {row['stored_mb']:.0f} MB, n {row['n']}"
     )
+    row = results["retraining_on_forces"]
+    print(
+        f"On forces too, {row['rows']} rows: {row['going_on_s']:.1f} CPU s, in a new process"
+        f" {row['from_stored_s']:.1f} s, from nothing {row['from_nothing_s']:.1f} s, peak"
+        f" {row['peak_rss_mb']:.0f} MB, stored {row['stored_mb']:.0f} MB"
+    )
 
 
 def main() -> None:
@@ -297,11 +340,15 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=200)
     parser.add_argument("--structures", type=int, default=500, help="slabs in the retraining part")
     parser.add_argument("--retraining", type=int, help="only this part, as JSON")
+    parser.add_argument("--retraining-on-forces", type=int, help="only this part, as JSON")
     arguments = parser.parse_args()
     if os.environ.get("OMP_NUM_THREADS") != "1":  # libraries read it when they start
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **ONE_THREAD})
     if arguments.retraining:
         print(json.dumps(retraining(arguments.retraining)))
+        return
+    if arguments.retraining_on_forces:
+        print(json.dumps(retraining_on_forces(arguments.retraining_on_forces)))
         return
     results: dict[str, Any] = {"delta": delta_cost(arguments.repeats)}
     try:
@@ -309,7 +356,8 @@ def main() -> None:
         results["embedding"] = on_features(arguments.repeats)
     except MissingExtraError as error:
         print(error)
-    results["retraining"] = retraining_apart(arguments.structures)
+    results["retraining"] = apart("--retraining", arguments.structures)
+    results["retraining_on_forces"] = apart("--retraining-on-forces", arguments.structures)
     print_table(results)
     print(f"raw numbers: {save('delta_cost', results)}")
 

@@ -49,6 +49,7 @@ def main() -> None:
         ("agox_predictions", agox_predictions),
         ("delta_forces", delta_forces),
         ("learning_curves", learning_curves),
+        ("duplicates", duplicates),
     ):
         path = RESULTS / f"{name}.json"
         if path.exists():
@@ -365,7 +366,13 @@ def delta_cost(data: dict[str, Any]) -> str:
          f"{part['ratio_p10_p90'][0]:.3f}-{part['ratio_p10_p90'][1]:.3f}", part["chgnet"]["n"]]
         for name, part in data.get("foundation", {}).items()
     ]  # fmt: skip
-    retraining = data["retraining"]
+    on_features = [
+        [name.replace(" lower_bound", ", E - κσ"), part["inducing_points"], f"{part['chgnet']['median_ms']:.1f}",
+         f"{part['ratio_median']:.3f}", f"{part['ratio_of_medians']:.3f}",
+         f"{part['ratio_p10_p90'][0]:.3f}-{part['ratio_p10_p90'][1]:.3f}", part["chgnet"]["n"]]
+        for name, part in data.get("embedding", {}).items()
+    ]  # fmt: skip
+    retraining, on_forces = data["retraining"], data["retraining_on_forces"]
     return (
         "## Cost of the Δ-model (`delta_cost.py`)\n\nCluster: Ag14S7, 21 atoms. Slab: Ag(111) 4x4x3 with Ag6S6, 60 atoms, the two"
         " lower layers fixed. *default* and *paper* are the presets of the Δ-model, both with SOAP preset `paper`; *default SOAP* is"
@@ -375,9 +382,18 @@ def delta_cost(data: dict[str, Any]) -> str:
         )
         + "\nCHGNet with Δ over CHGNet alone, in one call (limits 1.06 and 1.03):\n\n"
         + table(["system", "CHGNet, ms", "ratio, median", "p10-p90", "n"], ratios)
+        + "\nThe same with Δ on CHGNet's own features (`descriptor: embedding`):\n\n"
+        + table(
+            ["system", "inducing points", "CHGNet, ms", "ratio, median", "of medians", "p10-p90", "n"],
+            on_features,
+        )
         + f"\nRetraining after one more of {retraining['structures']} slabs, {retraining['inducing_points']} inducing points:"
         f" {retraining['retrain_s']:.2f} s (limit 1 s), peak memory {retraining['peak_rss_mb']:.0f} MB,"
-        f" {retraining['stored_mb']:.1f} MB stored; from nothing {retraining['from_nothing_s']:.1f} s.\n\n{where(data)}"
+        f" {retraining['stored_mb']:.1f} MB stored; from nothing {retraining['from_nothing_s']:.1f} s. That is on energies. On forces"
+        f" too, as a campaign does by default, along as many directions as ten derivatives to an inducing point allow ({on_forces['rows']}"
+        f" rows): {on_forces['going_on_s']:.1f} s in a worker that goes on, {on_forces['from_stored_s']:.1f} s in a new process,"
+        f" {on_forces['from_nothing_s']:.1f} s from nothing (n = 1); peak memory {on_forces['peak_rss_mb']:.0f} MB,"
+        f" {on_forces['stored_mb']:.1f} MB stored.\n\n{where(data)}"
     )
 
 
@@ -412,6 +428,22 @@ def delta_forces(data: dict[str, Any]) -> str:
         + table(heads, rows)
         + "\n"
         + where(data)
+    )
+
+
+def duplicates(data: dict[str, Any]) -> str:
+    rows = []
+    for name, different in dict.fromkeys((row["structures"], row["different"]) for row in data["rows"]):
+        same = [row for row in data["rows"] if (row["structures"], row["different"]) == (name, different)]
+        rows.append(
+            [name, f"{different:,}", f"{same[0]['found']:,}",
+             *(f"{median(row[key] for row in same):.1f}" for key in ("group_cpu_s", "distinct_cpu_s")), len(same)]
+        )  # fmt: skip
+    heads = ["structures", "different", "found", "grouped, CPU s", "distinct ones chosen, CPU s", "n"]
+    return (
+        "## Equivalent structures (`duplicates.py`)\n\nOf"
+        f" {data['count']:,} structures, copies turned, mirrored, permuted, shifted along the surface's lattice, with noise of"
+        f" {data['noise']:g} Å; medians. Our limit is 10 s. {load_range(data['rows'])}\n\n{table(heads, rows)}\n{where(data)}"
     )
 
 
