@@ -40,6 +40,12 @@ CASES: dict[str, dict[str, Any] | None] = {
     "SOAP, accurate": {"preset": "accurate"},
     "features, global": {"descriptor": "embedding", "aggregation": "global"},
     "features, species": {"descriptor": "embedding", "aggregation": "species"},
+    "features, copies": {
+        "descriptor": "embedding",
+        "aggregation": "atomic",
+        "forces_as": "copies",
+        "force_directions": 1,
+    },
     "features, atomic": {"descriptor": "embedding", "aggregation": "atomic"},
 }
 

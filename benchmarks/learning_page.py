@@ -17,6 +17,7 @@ LINES = {
     "SOAP, accurate": ("#D55E00", "-"),
     "features, global": ("#009E73", ":"),
     "features, species": ("#009E73", "--"),
+    "features, copies": ("#A6D854", "-"),
     "features, atomic": ("#009E73", "-"),
 }
 MEASURES = {
@@ -35,7 +36,8 @@ def learning_curves(data: dict[str, Any]) -> str:
         f" {1 + max(row['draw'] for row in rows)} draws. xtb: GFN1-xTB; gpaw: PBE, preset `pbe-light`."
         " Random clusters, 2 to 25 BFGS steps of CHGNet each, one in three rattled: rougher than what a search"
         " proposes late. *no Δ*: the foundation, shifted by the mean residual. *SOAP* is the default;"
-        " *energies* learns no forces, *copies* one displaced copy of each structure;"
+        " *energies* learns no forces, *copies* one displaced copy of each structure, *SOAP*, *accurate* and *features,"
+        " atomic* all of them as derivatives;"
         " *accurate* and *paper* are presets.\n\n![Learning curves](images/learning-curves.png)\n"
     ]
     for name, foundation in sorted({(row["data"], row["foundation"]) for row in rows}):
