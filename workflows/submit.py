@@ -54,6 +54,8 @@ def register(store: Store, config: CampaignConfig, base: Path) -> CampaignDocume
         The system cannot be built, the foundation or the reference cannot compute it, there is nothing to
         pretrain on, or the name belongs to a campaign with another configuration or other weights.
     """
+    if (known := campaigns.find_campaign(store, config.name)) is not None:
+        config = config.with_defaults_of(CampaignConfig.model_validate(known.config))
     problem = build_problem(config.system, base)
     weights = check_foundation(config.foundation)
     check_engine(config.reference, problem)

@@ -54,6 +54,13 @@ class CampaignConfig(Settings):
             raise ValueError("with `share: false` every chain needs at least one of budget.evaluations")
         return self
 
+    def with_defaults_of(self, older: Self) -> Self:
+        """The configuration, and defaults as they were for `older` where it says nothing itself.
+
+        So a campaign file goes on with a campaign that was begun when a default was another one.
+        """
+        return self.model_copy(update={"delta": self.delta.with_defaults_of(older.delta)})
+
     def identity(self) -> dict[str, Any]:
         """The settings that decide the results; changing one makes another campaign."""
         values = self.model_dump(mode="json", include=set(IDENTITY_KEYS))

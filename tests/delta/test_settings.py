@@ -119,3 +119,17 @@ def test_stored_settings_mean_what_they_meant():
     now = DeltaSettings().model_dump(mode="json")
     assert now["forces_as"] == "gradients"
     assert DeltaSettings.model_validate(now) == DeltaSettings()
+
+
+def test_defaults_of_the_time_hold_where_nothing_is_said():
+    assert DeltaSettings().with_defaults_of(AS_BEFORE) == AS_BEFORE
+    assert DeltaSettings().with_defaults_of(AS_BEFORE).digest() == AS_BEFORE.digest()
+    said = DeltaSettings(forces_as="gradients", force_directions=5)
+    assert said.with_defaults_of(AS_BEFORE) == said
+    now = DeltaSettings()
+    assert now.with_defaults_of(DeltaSettings()) == now
+    assert now.with_defaults_of(DeltaSettings(descriptor="embedding")) == now
+    old = DeltaSettings(descriptor="embedding", forces_as="copies", force_directions=1)
+    assert DeltaSettings(descriptor="embedding").with_defaults_of(old) == old
+    paper = DeltaSettings(preset="paper")
+    assert paper.with_defaults_of(AS_BEFORE) == paper

@@ -116,8 +116,9 @@ def _by_file(store: Store, path: Path) -> _Target:
     """
     config = read_campaign(path)
     campaign = campaigns.get_campaign(store, config.name)
-    before = CampaignConfig.model_validate(campaign.config).model_dump(mode="json")
-    changes = campaigns.identity_changes(before, config.model_dump(mode="json"))
+    stored = CampaignConfig.model_validate(campaign.config)
+    config = config.with_defaults_of(stored)
+    changes = campaigns.identity_changes(stored.model_dump(mode="json"), config.model_dump(mode="json"))
     known = {key: value for key, value in campaign.identity.items() if key != "problem"}
     if campaigns.identity_changes(known, config.identity()):
         _register(store, config, path)  # it says which, and changes nothing

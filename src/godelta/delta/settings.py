@@ -40,6 +40,7 @@ DELTA_PRESETS: dict[str, dict[str, Any]] = {
 # Stored settings name every key but these, for the sake of the digests of older campaigns. What they leave
 # out is not the default of today: forces were learned as copies.
 _NOT_ALWAYS_STORED = {"pretrain_from", "forces_as", "aggregation", "pooling"}
+_CHANGED_DEFAULTS = ("forces_as", "force_directions")  # which campaigns of before keep
 _EMBEDDING_KEYS = ("aggregation", "pooling")
 # Forces make one vector per structure better on clusters of metals, worse on Ag4S2 (docs/design.md).
 _VECTOR_DEFAULTS: dict[str, Any] = {"forces_as": "copies", "force_directions": 0}
@@ -132,6 +133,13 @@ class DeltaSettings(Settings):
         if set(cls.model_fields) - values.keys() <= _NOT_ALWAYS_STORED:
             defaults = {**defaults, "forces_as": "copies"}
         return {**defaults, **values}
+
+    def with_defaults_of(self, older: Self) -> Self:
+        """These settings, and defaults as they were for `older` where these say nothing themselves."""
+        if (self.descriptor, self.aggregation) != (older.descriptor, older.aggregation):
+            return self
+        unsaid = set(_CHANGED_DEFAULTS) - self.model_fields_set
+        return self.model_copy(update={key: getattr(older, key) for key in unsaid})
 
     @model_validator(mode="after")
     def _keys_belong_to_the_descriptor(self) -> Self:
