@@ -5,7 +5,7 @@
 Trains on 10 to 160 of the structures of learning_data.py and predicts others (80; 40 of the GPAW set, which
 grows as it is computed); three draws of both. The label is reference minus foundation. `no Δ` shifts the
 foundation by the mean residual of the training set. One thread. Rows go to results/learning_curves.json as
-they come; what is there is not measured again.
+they come; what is there is not measured again, unless the set has grown.
 """
 
 import argparse
@@ -114,17 +114,18 @@ def main() -> None:
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "OMP_NUM_THREADS": "1"})
     path = RESULTS / "learning_curves.json"
     rows = json.loads(path.read_text())["rows"] if path.exists() else []
-    known = {(r["data"], r["foundation"], r["case"], r["draw"], r["structures"]) for r in rows}
+    known = {(r["data"], r["foundation"], r["case"], r["draw"], r["structures"], r["of"]) for r in rows}
     for name in options.data or [name for name in HELD_OUT if (DATA / f"{name}.extxyz").exists()]:
         for draw in range(DRAWS):
-            enough = len(load(name, options.foundation).structures) - HELD_OUT[name]
-            for size in (size for size in SIZES if size <= enough):
+            total = len(load(name, options.foundation).structures)
+            rows = [r for r in rows if r["data"] != name or r["of"] == total]  # a set that has grown
+            for size in (size for size in SIZES if size + HELD_OUT[name] <= total):
                 for case in CASES:
                     key = (name, options.foundation, case, draw, size)
-                    if key in known:
+                    if (*key, total) in known:
                         continue
                     keys = ("data", "foundation", "case", "draw", "structures")
-                    rows.append(dict(zip(keys, key, strict=True)) | measure(*key))
+                    rows.append(dict(zip(keys, key, strict=True)) | {"of": total} | measure(*key))
                     save("learning_curves", {"held_out": HELD_OUT, "rows": rows})
                     print(json.dumps(rows[-1]), flush=True)
 

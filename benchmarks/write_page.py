@@ -373,6 +373,12 @@ def delta_cost(data: dict[str, Any]) -> str:
         for name, part in data.get("embedding", {}).items()
     ]  # fmt: skip
     retraining, on_forces = data["retraining"], data["retraining_on_forces"]
+    features = "" if not on_features else (
+        "\nThe same with Δ on CHGNet's own features (`descriptor: embedding`):\n\n"
+        + table(
+            ["system", "inducing points", "CHGNet, ms", "ratio, median", "of medians", "p10-p90", "n"], on_features
+        )
+    )  # fmt: skip
     return (
         "## Cost of the Δ-model (`delta_cost.py`)\n\nCluster: Ag14S7, 21 atoms. Slab: Ag(111) 4x4x3 with Ag6S6, 60 atoms, the two"
         " lower layers fixed. *default* and *paper* are the presets of the Δ-model, both with SOAP preset `paper`; *default SOAP* is"
@@ -382,11 +388,7 @@ def delta_cost(data: dict[str, Any]) -> str:
         )
         + "\nCHGNet with Δ over CHGNet alone, in one call (limits 1.06 and 1.03):\n\n"
         + table(["system", "CHGNet, ms", "ratio, median", "p10-p90", "n"], ratios)
-        + "\nThe same with Δ on CHGNet's own features (`descriptor: embedding`):\n\n"
-        + table(
-            ["system", "inducing points", "CHGNet, ms", "ratio, median", "of medians", "p10-p90", "n"],
-            on_features,
-        )
+        + features
         + f"\nRetraining after one more of {retraining['structures']} slabs, {retraining['inducing_points']} inducing points:"
         f" {retraining['retrain_s']:.2f} s (limit 1 s), peak memory {retraining['peak_rss_mb']:.0f} MB,"
         f" {retraining['stored_mb']:.1f} MB stored; from nothing {retraining['from_nothing_s']:.1f} s. That is on energies. On forces"
