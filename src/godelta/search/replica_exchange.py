@@ -15,6 +15,7 @@ from godelta.search.relax import Relaxed
 from godelta.search.rex_state import HISTORY, REXState, Walker
 from godelta.search.settings import REXSettings
 from godelta.search.state import Candidate, StepResult, chain_token, generator_state, restored_generator
+from godelta.search.walkers import candidate_of, walker_of
 from godelta.search.weights import GeneratorWeights
 from godelta.systems.problem import SearchProblem
 
@@ -85,7 +86,7 @@ class ReplicaExchange:
             for k, (p, r) in enumerate(zip(proposals, relaxed, strict=True))
         ]
         walkers = [
-            _walker(c) if c is not None and c.accepted else old
+            walker_of(c) if c is not None and c.accepted else old
             for c, old in zip(new, state.walkers, strict=True)
         ]
         history = _recorded(state, proposals, accepted)
@@ -128,23 +129,7 @@ class ReplicaExchange:
 
     def walkers(self, state: REXState) -> list[Candidate]:
         """The structures that the rungs hold, coldest first."""
-        return [
-            Candidate(
-                id=w.id,
-                atoms=structure_at(self.problem, w.positions),
-                energy=w.energy,
-                foundation_energy=w.foundation_energy,
-                uncertainty=w.uncertainty,
-                iteration=w.iteration,
-                walker=w.rung,
-                move=w.move,
-                parents=w.parents,
-                accepted=True,
-                converged=w.converged,
-            )
-            for w in state.walkers
-            if w is not None
-        ]
+        return [candidate_of(w, self.problem) for w in state.walkers if w is not None]
 
     def load(self, blob: bytes) -> REXState:
         """The state whose `to_bytes` gave these bytes.
@@ -212,21 +197,6 @@ class ReplicaExchange:
         known = (history >= 0).all(axis=1)
         factor = np.where(history.mean(axis=1) < 0.5, SHRINK, GROW)
         return np.asarray(np.where(known, np.clip(amplitudes * factor, *AMPLITUDE_RANGE), amplitudes))
-
-
-def _walker(candidate: Candidate) -> Walker:
-    return Walker(
-        positions=candidate.atoms.positions.copy(),
-        energy=candidate.energy,
-        foundation_energy=candidate.foundation_energy,
-        uncertainty=candidate.uncertainty,
-        id=candidate.id,
-        iteration=candidate.iteration,
-        rung=candidate.walker,
-        move=candidate.move,
-        parents=candidate.parents,
-        converged=candidate.converged,
-    )
 
 
 def _recorded(state: REXState, proposals: Sequence[Proposal], accepted: tuple[bool, ...]) -> IntArray:
