@@ -58,6 +58,19 @@ def test_searches_trainings_and_evaluations_add_up(store, create, do_round, make
     assert spent.total_cpu_s == 31 + 8
 
 
+def test_rounds_within_one_millisecond_keep_their_order(store, create, do_round, make_structure):
+    mine = create("a")
+    for k in range(2):
+        documents = [make_structure(RoundKey(mine, 0, k), k)]
+        do_round(mine, k, documents, [(-1.0 - k, 1.0)], search_cpu_s=10.0, training_cpu_s=100.0)
+    now = store.evaluations.find_one()["evaluated_at"]
+    store.evaluations.update_many({}, {"$set": {"evaluated_at": now}})
+    store.rounds.update_many({}, {"$set": {"selected_at": now, "changed_at": now}})
+    spent = spending(store, mine, REFERENCE)
+    assert spent.energies == (-1.0, -2.0)
+    assert spent.cpu_s == (11.0, 10 + 1 + 100 + 10 + 1)
+
+
 def test_what_another_campaign_evaluated_costs_the_same(store, create, do_round, make_structure):
     mine, other = create("a"), create("b")
     do_round(mine, 0, [make_structure(RoundKey(mine, 0, 0), 0)], [(-1.0, 2.0)], search_cpu_s=10.0)

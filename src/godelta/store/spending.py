@@ -7,6 +7,9 @@ from godelta.store import rounds
 from godelta.store.database import Store
 from godelta.store.documents import RoundDocument
 
+# The stages of a round: MongoDB's times end at the millisecond, and several stages may share one.
+_SEARCHED, _EVALUATED, _TRAINED = range(3)
+
 
 @dataclass(frozen=True)
 class Spending:
@@ -48,19 +51,27 @@ def spending(store: Store, campaign_id: str, reference_hash: str) -> Spending:
         (request,) = (asked for asked in raw["requests"] if asked["campaign_id"] == campaign_id)
         since = selected.get((request["chain"], request["round"]))
         at = raw["evaluated_at"] if since is None else max(since, raw["evaluated_at"])
-        found.append((at, raw["evaluated_at"], request["structure_id"], raw))
+        when = (at, request["round"], _EVALUATED)
+        found.append((when, raw["evaluated_at"], request["structure_id"], raw))
     found.sort(key=lambda row: row[:3])
-    work = sorted(
-        [(round_.selected_at, _searching(round_)) for round_ in every if round_.selected_at is not None]
-        + [(round_.changed_at, _training(round_)) for round_ in every if round_.state == "closed"]
-    )
-    times, sums = [at for at, _ in work], [0.0]
+    searched = [
+        ((round_.selected_at, round_.k, _SEARCHED), _searching(round_))
+        for round_ in every
+        if round_.selected_at is not None
+    ]
+    trained = [
+        ((round_.changed_at, round_.k, _TRAINED), _training(round_))
+        for round_ in every
+        if round_.state == "closed"
+    ]
+    work = sorted(searched + trained)
+    times, sums = [when for when, _ in work], [0.0]
     for _, seconds in work:
         sums.append(sums[-1] + seconds)
     evaluating, cpu_s = 0.0, []
-    for at, _, _, raw in found:
+    for when, _, _, raw in found:
         evaluating += (raw.get("cost") or {}).get("cpu_s", 0.0)
-        cpu_s.append(sums[bisect_right(times, at)] + evaluating)
+        cpu_s.append(sums[bisect_right(times, when)] + evaluating)
     return Spending(
         energies=tuple(raw["energy"] for *_, raw in found),
         cpu_s=tuple(cpu_s),
