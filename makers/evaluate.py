@@ -18,6 +18,7 @@ from godelta.reference.isolated import Outcome, evaluate_isolated
 from godelta.reference.process import Interrupted
 from godelta.reference.registry import reference_hash
 from godelta.store import campaigns, evaluations, rounds, structures, workers
+from godelta.store.budget import evaluation_limit
 from godelta.store.database import Superseded, patiently
 from godelta.store.documents import RoundKey, StructureDocument
 from godelta.store.evaluations import Busy, Claim, Stored
@@ -105,8 +106,8 @@ def evaluate_structure(session: Session, document: StructureDocument) -> str:
 def _compute(session: Session, document: StructureDocument, config: CampaignConfig, claim: Claim) -> str:
     paid = (session.store, document.campaign_id)
     key = document.structure_hash
-    budget = config.budget
-    if not campaigns.reserve_evaluation(*paid, budget.evaluations, key, cpu_hours=budget.cpu_hours):
+    limit = evaluation_limit(session.store, document.campaign_id, config)
+    if not campaigns.reserve_evaluation(*paid, limit, key, cpu_hours=config.budget.cpu_hours):
         evaluations.release(session.store, claim)
         return "budget spent"
     scratch = _scratch(session, claim)

@@ -18,6 +18,7 @@ from godelta.delta.model import AnyCorrection, Correction, Learnt, train
 from godelta.delta.repulsion import Repulsion
 from godelta.makers.joblog import logged
 from godelta.makers.session import CampaignParts, Session, current_session
+from godelta.makers.told import learns_from
 from godelta.reference.registry import reference_hash
 from godelta.store import campaigns, evaluations, models, pretraining, rounds
 from godelta.store.blobs import DamagedError
@@ -70,7 +71,7 @@ def train_model(session: Session, key: RoundKey, previous_id: str | None) -> str
     """The id of a model of all evaluations, good and failed; the previous one where there are none."""
     store = session.store
     config = session.parts(key.campaign_id).config
-    level, chain = reference_hash(config.reference), None if config.share else key.chain
+    level, chain = reference_hash(config.reference), learns_from(config, key)
     pairs = _with_pretraining(
         session, key, evaluations.training_set(store, key.campaign_id, level, chain=chain)
     )

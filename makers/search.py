@@ -18,7 +18,7 @@ from godelta.search.state import InformedMethod, StepResult
 from godelta.store import rounds, structures
 from godelta.store.blobs import DamagedError
 from godelta.store.database import Superseded
-from godelta.store.documents import RoundDocument, RoundKey
+from godelta.store.documents import REFINEMENT_CHAIN, RoundDocument, RoundKey
 
 TELL_EVERY_S = 60.0
 
@@ -51,7 +51,7 @@ def run_search(session: Session, key: RoundKey, epoch: int) -> dict[str, Any]:
     loading, cpu = time.perf_counter(), time.process_time()
     method = make_method(parts.config.search, parts.problem)
     try:
-        round_, potential = _potential(session, key, epoch, round_)
+        round_, potential = round_potential(session, key, epoch, round_)
         rounds.add_timings(store, key, loading_s=time.perf_counter() - loading)
         rounds.change_state(store, key, epoch, round_.state, "searching")
         state = _open_state(session, method, key, epoch, potential)
@@ -80,15 +80,16 @@ def run_search(session: Session, key: RoundKey, epoch: int) -> dict[str, Any]:
     return {"status": "searched", "potential_calls": potential.calls}
 
 
-def _potential(
+def round_potential(
     session: Session, key: RoundKey, epoch: int, round_: RoundDocument
 ) -> tuple[RoundDocument, WatchedPotential]:
     """Foundation + Δ; where the Δ-model is damaged, one trained anew on what has been evaluated by now.
 
-    So is the first one of a campaign that learns from others before its first round.
+    So is the first one of a campaign that learns from others before its first round, and of a refinement.
     """
+    first = session.parts(key.campaign_id).config.delta.pretrain_from or key.chain == REFINEMENT_CHAIN
     try:
-        if round_.model_id is not None or not session.parts(key.campaign_id).config.delta.pretrain_from:
+        if round_.model_id is not None or not first:
             return round_, session.potential(key.campaign_id, round_.model_id)
     except DamagedError as error:
         log.warning("%s; it is trained anew", error.what)

@@ -17,6 +17,7 @@ from godelta.makers.joblog import logged
 from godelta.makers.search import saved_state
 from godelta.makers.seeds import Stream, generator
 from godelta.makers.session import CampaignParts, Session, current_session
+from godelta.makers.told import learns_from
 from godelta.reference.registry import reference_hash
 from godelta.search import make_method
 from godelta.search.selection import FOLLOW_UP, choose, choose_one_by_one, shared_out
@@ -56,7 +57,7 @@ def run_select(session: Session, key: RoundKey, epoch: int) -> dict[str, Any]:
     parts = session.parts(key.campaign_id)
     settings = parts.config.search.selection
     # With several chains that share, what others evaluated depends on timing; alone it does not.
-    chain = None if parts.config.share else key.chain
+    chain = learns_from(parts.config, key)
     # Ids hold the campaign's random id: by hash, so that the same seed selects the same structures.
     seen = _by_hash(structures.selected_structures(store, key.campaign_id, chain))
     new = _by_hash(_new_candidates(session, key, seen))
@@ -101,7 +102,7 @@ def _chosen(
     groups = _groups(candidates, energies, promised, list(zip(seen, known, strict=True)))
     best = min((energy for energy in known if energy is not None), default=None)
     failed = _by_hash(
-        failed_structures(session.store, key.campaign_id, level, None if parts.config.share else key.chain)
+        failed_structures(session.store, key.campaign_id, level, learns_from(parts.config, key))
     )
     bad = [structure.atoms() for structure in failed]
     virtual = _virtual(session, parts, model_id, candidates) if settings.diverse else None

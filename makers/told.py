@@ -5,11 +5,17 @@ from collections.abc import Sequence
 import numpy as np
 
 from godelta.analysis.duplicates import group
+from godelta.campaign import CampaignConfig
 from godelta.makers.session import Session
 from godelta.reference.registry import reference_hash
 from godelta.search.state import Candidate, Evaluated
 from godelta.store import evaluations
-from godelta.store.documents import RoundKey
+from godelta.store.documents import REFINEMENT_CHAIN, RoundKey
+
+
+def learns_from(config: CampaignConfig, key: RoundKey) -> int | None:
+    """The chain whose evaluations a round learns from; None for all: chains share, or this is refinement."""
+    return None if config.share or key.chain == REFINEMENT_CHAIN else key.chain
 
 
 def evaluated(session: Session, key: RoundKey, walkers: Sequence[Candidate]) -> list[Evaluated]:
@@ -19,9 +25,8 @@ def evaluated(session: Session, key: RoundKey, walkers: Sequence[Candidate]) -> 
     lowest if there are several.
     """
     config = session.parts(key.campaign_id).config
-    chain = None if config.share else key.chain
     pairs = evaluations.training_set(
-        session.store, key.campaign_id, reference_hash(config.reference), chain=chain
+        session.store, key.campaign_id, reference_hash(config.reference), chain=learns_from(config, key)
     )
     # Ids hold the campaign's random id: by hash, so that the same seed searches alike.
     pairs.sort(key=lambda pair: pair[0].structure_hash)

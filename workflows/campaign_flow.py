@@ -13,7 +13,7 @@ from jobflow import Flow, Job, Maker, Response, job
 from godelta.campaign import CampaignConfig
 from godelta.makers.session import current_session
 from godelta.store import campaigns, rounds
-from godelta.store.documents import RoundKey
+from godelta.store.documents import REFINEMENT_CHAIN, RoundKey
 from godelta.store.programs import refuse_programs
 from godelta.workflows.outcome import end_state
 from godelta.workflows.round import RoundFlowMaker
@@ -72,6 +72,8 @@ def continue_chain(
     settings = CampaignConfig.model_validate(campaigns.get_campaign(session.store, campaign_id).config)
     flow = _next_round(campaign_id, chain, settings, round_maker)
     if flow is None and _all_closed(campaign_id):
+        flow = _next_round(campaign_id, REFINEMENT_CHAIN, settings, round_maker)
+    if flow is None and _all_closed(campaign_id):
         state, reason = end_state(session.store, campaigns.get_campaign(session.store, campaign_id))
         campaigns.set_state(session.store, campaign_id, "running", state, reason=reason)
     output = {"campaign_id": campaign_id, "ended": flow is None}
@@ -81,9 +83,13 @@ def continue_chain(
 def _next_round(
     campaign_id: str, chain: int, config: CampaignConfig, round_maker: RoundFlowMaker
 ) -> Flow | None:
-    from godelta.workflows.planner import open_round
+    from godelta.workflows.planner import open_refinement, open_round
 
-    round_ = open_round(current_session().store, campaign_id, chain, config)
+    store = current_session().store
+    if chain == REFINEMENT_CHAIN:
+        round_ = open_refinement(store, campaign_id, config)
+    else:
+        round_ = open_round(store, campaign_id, chain, config)
     if round_ is None:
         return None
     key = RoundKey(campaign_id, chain, round_.k)

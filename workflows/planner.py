@@ -16,8 +16,8 @@ from godelta import logs
 from godelta.campaign import CampaignConfig
 from godelta.store import campaigns, rounds
 from godelta.store.database import Store, Superseded
-from godelta.store.documents import CampaignDocument, RoundDocument, RoundKey
-from godelta.store.stopping import end_of_chain
+from godelta.store.documents import REFINEMENT_CHAIN, CampaignDocument, RoundDocument, RoundKey
+from godelta.store.stopping import end_of_chain, end_of_refinement
 from godelta.store.workers import BatchLives
 from godelta.workflows.closing import may_close, next_closing
 from godelta.workflows.health import Health, judge
@@ -74,6 +74,8 @@ def _plan(
         for chain in range(config.budget.chains)
         if (round_ := open_round(store, campaign_id, chain, config)) is not None
     ]
+    if not open_rounds and (round_ := open_refinement(store, campaign_id, config)) is not None:
+        open_rounds = [round_]
     if not open_rounds:
         state, reason = end_state(store, campaign)
         campaigns.set_state(store, campaign_id, "running", state, reason=reason)
@@ -101,6 +103,20 @@ def open_round(store: Store, campaign_id: str, chain: int, config: CampaignConfi
     if end_of_chain(store, config, last) is not None:
         return None
     return rounds.plan_round(store, RoundKey(campaign_id, chain, last.k + 1), model_id=last.next_model_id)
+
+
+def open_refinement(store: Store, campaign_id: str, config: CampaignConfig) -> RoundDocument | None:
+    """The refinement's round in progress, opened where it has none; None where there is nothing to refine.
+
+    To be asked when every chain of the search is at its end.
+    """
+    last = rounds.last_round(store, campaign_id, REFINEMENT_CHAIN)
+    if last is not None and last.state != "closed":
+        return last
+    if end_of_refinement(store, campaign_id, config, last) is not None:
+        return None
+    k, model_id = (0, None) if last is None else (last.k + 1, last.next_model_id)
+    return rounds.plan_round(store, RoundKey(campaign_id, REFINEMENT_CHAIN, k), model_id=model_id)
 
 
 def _ensure_workflow(

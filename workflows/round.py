@@ -8,11 +8,12 @@ from jobflow import Flow, Job, Maker, OutputReference, job
 
 from godelta.campaign import CampaignConfig
 from godelta.makers.evaluate import EvaluateMaker
+from godelta.makers.refine import RefineMaker
 from godelta.makers.retrain import RetrainMaker
 from godelta.makers.search import SearchMaker
 from godelta.makers.select import SelectMaker
 from godelta.resources import BatchResources
-from godelta.store.documents import RoundKey
+from godelta.store.documents import REFINEMENT_CHAIN, RoundKey
 from godelta.workflows.launchpad import CAMPAIGN_FIELD as CAMPAIGN_FIELD  # noqa: PLC0414 - imported from here
 from godelta.workflows.launchpad import ROUND_METADATA
 
@@ -38,6 +39,7 @@ def categories(config: CampaignConfig) -> dict[str, str]:
     search = _category(f"search-{config.foundation.name}", config.resources.search)
     return {
         "search": search,
+        "refine": search,
         "evaluate": _category(f"evaluate-{config.reference.engine}", config.resources.reference),
         "retrain": search,
         "select": LIGHT,
@@ -49,19 +51,27 @@ def _category(name: str, resources: BatchResources) -> str:
     return f"{name}+{resources.mark}" if resources.mark else name
 
 
-def slot_batches(config: CampaignConfig) -> list[list[int]]:
-    """Slots of a round's selection, grouped into jobs: short evaluations are not worth one each."""
+def slot_batches(config: CampaignConfig, count: int | None = None) -> list[list[int]]:
+    """Slots of a round's selection, grouped into jobs: short evaluations are not worth one each.
+
+    `count` is that of the search's rounds where it is not given.
+    """
     per_job = config.resources.evaluations_per_job or (1 if config.reference.engine == "gpaw" else 10)
-    count = config.search.selection.evaluations_per_round
+    count = count or config.search.selection.evaluations_per_round
     return [list(range(first, min(first + per_job, count))) for first in range(0, count, per_job)]
 
 
 @dataclass
 class RoundFlowMaker(Maker):
-    """Makes the flow of one round; only ids and small summaries travel between its jobs."""
+    """Makes the flow of one round; only ids and small summaries travel between its jobs.
+
+    A round of the search is search, select, evaluate, retrain; one of a refinement has `refine` in place of
+    search and selection.
+    """
 
     name: str = "round"
     search: SearchMaker = field(default_factory=SearchMaker)
+    refine: RefineMaker = field(default_factory=RefineMaker)
     select: SelectMaker = field(default_factory=SelectMaker)
     evaluate: EvaluateMaker = field(default_factory=EvaluateMaker)
     retrain: RetrainMaker = field(default_factory=RetrainMaker)
@@ -86,13 +96,18 @@ class RoundFlowMaker(Maker):
             comes next.
         """
         place = (key.campaign_id, key.chain, key.k, epoch)
-        search = self.search.make(*place)
-        select = self.select.make(*place, search.output)
-        slots = [self.evaluate.make(*place, batch, select.output) for batch in slot_batches(config)]
+        if key.chain == REFINEMENT_CHAIN:
+            first, roles = [self.refine.make(*place)], ["refine"]
+            batches = slot_batches(config, config.refine.best)
+        else:
+            search = self.search.make(*place)
+            first, roles = [search, self.select.make(*place, search.output)], ["search", "select"]
+            batches = slot_batches(config)
+        slots = [self.evaluate.make(*place, batch, first[-1].output) for batch in batches]
         retrain = self.retrain.make(*place, [slot.output for slot in slots])
         last = closing(retrain.output) if closing else advance_campaign(key.campaign_id, retrain.output)
-        members = [search, select, *slots, retrain, last]
-        roles = ["search", "select", *["evaluate"] * len(slots), "retrain", "advance"]
+        members = [*first, *slots, retrain, last]
+        roles += [*["evaluate"] * len(slots), "retrain", "advance"]
         return _flow(members, roles, key, config, name=self.name)
 
     def make_closing(self, key: RoundKey, epoch: int, config: CampaignConfig) -> Flow:
@@ -108,7 +123,8 @@ def _flow(members: list[Job], roles: list[str], key: RoundKey, config: CampaignC
         member.config.manager_config["_category"] = by_role[role]
         member.config.manager_config[CAMPAIGN_FIELD] = key.campaign_id
     jobs: list[Flow | Job] = [*members]
-    return Flow(jobs, name=f"{config.name} chain {key.chain} {name} {key.k}")
+    where = "refinement" if key.chain == REFINEMENT_CHAIN else f"chain {key.chain}"
+    return Flow(jobs, name=f"{config.name} {where} {name} {key.k}")
 
 
 def round_workflow(key: RoundKey, epoch: int, config: CampaignConfig) -> "Workflow":

@@ -2,13 +2,13 @@
 
 from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from godelta.delta.settings import DeltaSettings
 from godelta.foundation.settings import ASEFoundationSettings, CHGNetSettings, FoundationSettings
 from godelta.reference.settings import ReferenceSettings, XTBSettings
 from godelta.resources import Budget, Resources
-from godelta.search.settings import REXSettings, SearchSettings
+from godelta.search.settings import RefineSettings, REXSettings, SearchSettings
 from godelta.settings import Settings, digest
 from godelta.systems.settings import ClusterSettings, SystemSettings
 
@@ -30,6 +30,7 @@ class CampaignConfig(Settings):
     reference: ReferenceSettings = XTBSettings()
     share: bool = Field(True, description="chains learn from each other's evaluations")
     budget: Budget = Budget()
+    refine: RefineSettings = RefineSettings()
     resources: Resources = Resources()
     seed: int = Field(0, ge=0)
 
@@ -53,6 +54,14 @@ class CampaignConfig(Settings):
         if not self.share and self.budget.evaluations < self.budget.chains:
             raise ValueError("with `share: false` every chain needs at least one of budget.evaluations")
         return self
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out a newer key that is not given: a finished campaign is not taken for a changed one."""
+        values: dict[str, Any] = write(self)
+        if self.refine == RefineSettings():
+            values.pop("refine", None)
+        return values
 
     def with_defaults_of(self, older: Self) -> Self:
         """The configuration, and defaults as they were for `older` where it says nothing itself.

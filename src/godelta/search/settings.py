@@ -8,6 +8,8 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 from godelta.search.weights import GeneratorWeights, MoveWeights
 from godelta.settings import Settings
 
+REFINEMENT = "refinement"  # the move that makes a step of a structure that is refined
+
 
 class RelaxSettings(Settings):
     """Relaxation of candidates in the potential."""
@@ -15,6 +17,21 @@ class RelaxSettings(Settings):
     steps: int = Field(100, ge=0, description="most steps per structure")
     fmax: float = Field(0.05, gt=0, description="convergence: largest force on a moving atom, eV/Å")
     max_step: float = Field(0.3, gt=0, description="longest displacement of an atom per step, Å")
+
+
+class RefineSettings(Settings):
+    """Relaxation of the lowest structures at the reference level, when the search has ended."""
+
+    best: int = Field(0, ge=0, le=100, description="how many of the lowest structures; 0: none")
+    fmax: float = Field(
+        0.05, gt=0, description="a minimum: no reference force on a moving atom is larger, eV/Å"
+    )
+    evaluations: int = Field(
+        30, ge=1, le=1000, description="most evaluations for each of them, beyond `budget.evaluations`"
+    )
+    steps: int = Field(
+        100, ge=1, description="most steps on the model between two evaluations of a structure"
+    )
 
 
 class SelectionSettings(Settings):

@@ -3,6 +3,12 @@
 from godelta.campaign import CampaignConfig
 from godelta.store import campaigns, evaluations, structures
 from godelta.store.database import Store
+from godelta.store.documents import REFINEMENT_CHAIN
+
+
+def evaluation_limit(store: Store, campaign_id: str, config: CampaignConfig) -> int:
+    """How many evaluations the campaign may have paid for: the search's budget, and what refinement chose."""
+    return config.budget.evaluations + _refining(store, campaign_id)
 
 
 def evaluations_left(store: Store, campaign_id: str, config: CampaignConfig, chain: int) -> int:
@@ -13,14 +19,25 @@ def evaluations_left(store: Store, campaign_id: str, config: CampaignConfig, cha
     """
     budget = config.budget
     campaign = campaigns.get_campaign(store, campaign_id)
-    if budget.cpu_hours is not None and campaign.spent_cpu_s >= budget.cpu_hours * 3600.0:
+    if cpu_is_spent(store, campaign_id, config):
         return 0
     if not config.share:
         return max(
             0, budget.evaluations // budget.chains - len(structures.selected_ids(store, campaign_id, chain))
         )
     waiting = _waiting(store, campaign_id, campaign.reference_hash)
-    return max(0, budget.evaluations - campaign.spent - max(waiting, len(campaign.reserved)))
+    limit = evaluation_limit(store, campaign_id, config)
+    return max(0, limit - campaign.spent - max(waiting, len(campaign.reserved)))
+
+
+def cpu_is_spent(store: Store, campaign_id: str, config: CampaignConfig) -> bool:
+    """Whether the budget of processor time is gone."""
+    hours = config.budget.cpu_hours
+    return hours is not None and campaigns.get_campaign(store, campaign_id).spent_cpu_s >= hours * 3600.0
+
+
+def _refining(store: Store, campaign_id: str) -> int:
+    return len(structures.selected_ids(store, campaign_id, REFINEMENT_CHAIN))
 
 
 def _waiting(store: Store, campaign_id: str, reference_hash: str) -> int:

@@ -20,6 +20,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from godelta.errors import GodeltaError, InputError
 
 SCHEMA_VERSION = 2
+REFINEMENT_CHAIN = 1000  # beyond `budget.chains`: the chain whose rounds refine what all others have found
 RESOLUTION = 1e-4  # Å; positions closer than this are the same structure
 
 CampaignState = Literal["created", "running", "paused", "finished", "failed", "cancelled"]

@@ -8,7 +8,7 @@ from typing import Any
 
 from godelta.resources import Budget
 from godelta.store.database import Raw, Store
-from godelta.store.documents import CampaignState
+from godelta.store.documents import REFINEMENT_CHAIN, CampaignState
 from godelta.store.progress import ChainProgress
 from godelta.store.summaries import Tally, tallies
 
@@ -118,7 +118,7 @@ def overviews(
 def _overview(document: Raw, chains: list[Raw], tally: Tally, running: int) -> Overview:
     config = document["config"]
     budget = Budget.model_validate(config.get("budget") or {})
-    closed = sum(chain["closed"] for chain in chains)
+    closed = sum(chain["closed"] for chain in chains if chain["_id"]["chain"] < REFINEMENT_CHAIN)
     done = max(
         (tally.ok + tally.failed) / budget.evaluations,
         closed / (budget.rounds * budget.chains),

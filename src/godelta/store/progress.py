@@ -8,7 +8,7 @@ from typing import Any
 from godelta.resources import Budget
 from godelta.store import campaigns, evaluations, structures
 from godelta.store.database import Raw, Store
-from godelta.store.documents import CampaignDocument, EvaluationState
+from godelta.store.documents import REFINEMENT_CHAIN, CampaignDocument, EvaluationState
 
 _IN_ORDER = [("chain", 1), ("k", 1)]
 _OF_ROUND = ("chain", "k", "state", "progress", "timings")
@@ -71,7 +71,7 @@ def _progress(
     latest = {round_["chain"]: round_ for round_ in rounds}  # they come in order of k
     budget = Budget.model_validate(config.get("budget", {}))
     elapsed = campaign.elapsed_s
-    closed = sum(round_["state"] == "closed" for round_ in rounds)
+    closed = sum(round_["state"] == "closed" and round_["chain"] < REFINEMENT_CHAIN for round_ in rounds)
     done = max(
         (counts["ok"] + counts["failed"]) / budget.evaluations,
         closed / (budget.rounds * budget.chains),

@@ -3,8 +3,9 @@
 from collections.abc import Collection
 
 from godelta.campaign import CampaignConfig
-from godelta.store import campaigns
-from godelta.store.budget import evaluations_left
+from godelta.search.settings import REFINEMENT
+from godelta.store import campaigns, evaluations
+from godelta.store.budget import cpu_is_spent, evaluations_left
 from godelta.store.database import Raw, Store
 from godelta.store.documents import RoundDocument
 
@@ -30,6 +31,34 @@ def end_of_chain(store: Store, config: CampaignConfig, last: RoundDocument) -> s
     if patience is not None and not _improved(store, config, last, patience):
         return f"{NO_IMPROVEMENT} over {patience} round{'s' if patience > 1 else ''}"
     return None
+
+
+def end_of_refinement(
+    store: Store, campaign_id: str, config: CampaignConfig, last: RoundDocument | None
+) -> str | None:
+    """Why no round follows the refinement's last one; None where one does, or the last one is open.
+
+    It has ended when its last round had nothing to evaluate, unless the search has gone on since, or the
+    settings ask for something else.
+    """
+    if not config.refine.best:
+        return "it is not asked for"
+    if cpu_is_spent(store, campaign_id, config):
+        return "the budget of processor time is spent"
+    if last is None:
+        level = campaigns.get_campaign(store, campaign_id).reference_hash
+        return None if evaluations.counts(store, campaign_id, level)["ok"] else "nothing was evaluated"
+    told = last.statistics.get(REFINEMENT)
+    if last.state != "closed" or told is None or told["running"]:
+        return None
+    if told["asked"] != config.refine.model_dump(mode="json"):
+        return None
+    since: Raw = {
+        "campaign_id": campaign_id,
+        "chain": {"$ne": last.chain},
+        "selected_at": {"$gt": last.planned_at},
+    }
+    return None if store.rounds.count_documents(since, limit=1) else "all that was asked for is refined"
 
 
 def is_early(reason: str | None) -> bool:
