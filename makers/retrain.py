@@ -68,9 +68,14 @@ def run_retrain(session: Session, key: RoundKey, epoch: int) -> dict[str, Any]:
 
 
 def train_model(session: Session, key: RoundKey, previous_id: str | None) -> str | None:
-    """The id of a model of all evaluations, good and failed; the previous one where there are none."""
+    """The id of a model of all evaluations, good and failed; the previous one where there are none.
+
+    None for a campaign that learns nothing.
+    """
     store = session.store
     config = session.parts(key.campaign_id).config
+    if config.delta.preset == "none":
+        return None
     level, chain = reference_hash(config.reference), learns_from(config, key)
     pairs = _with_pretraining(
         session, key, evaluations.training_set(store, key.campaign_id, level, chain=chain)

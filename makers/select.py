@@ -97,6 +97,8 @@ def _chosen(
     energies = np.array([c.model_energy for c in candidates])
     uncertainties = _that_data_would_lessen(session, model_id, candidates)
     promised = energies - settings.kappa * np.nan_to_num(uncertainties, nan=0.0)
+    if parts.config.delta.preset == "none":  # on another scale than the reference's: it promises nothing
+        promised = np.full_like(energies, np.inf)
     evaluated = evaluations.energies(session.store, [one.structure_hash for one in seen], level)
     known = [evaluated.get(one.structure_hash) for one in seen]
     groups = _groups(candidates, energies, promised, list(zip(seen, known, strict=True)))

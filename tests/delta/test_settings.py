@@ -133,3 +133,9 @@ def test_defaults_of_the_time_hold_where_nothing_is_said():
     assert DeltaSettings(descriptor="embedding").with_defaults_of(old) == old
     paper = DeltaSettings(preset="paper")
     assert paper.with_defaults_of(AS_BEFORE) == paper
+
+
+def test_without_a_delta_model_nothing_can_be_learnt():
+    assert DeltaSettings.model_validate({"preset": "none"}).preset == "none"
+    with pytest.raises(ValidationError, match="learns nothing"):
+        DeltaSettings.model_validate({"preset": "none", "pretrain_from": ["other"]})

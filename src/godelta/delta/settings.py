@@ -17,10 +17,11 @@ SOAP_PRESETS: dict[str, dict[str, float | int]] = {
     "accurate": {"r_cut": 6.0, "n_max": 6, "l_max": 4, "sigma": 0.5, "weighting_power": 2.0},
 }
 
-# `accurate`: the large descriptor. `paper`: one kernel, amplitude 1 eV, length scale
-# 40 and noise 0.01 sqrt(n_atoms) eV.
+# `none`: no Δ-model; the search goes by the bare foundation. `accurate`: the large descriptor.
+# `paper`: one kernel, amplitude 1 eV, length scale 40 and noise 0.01 sqrt(n_atoms) eV.
 DELTA_PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
+    "none": {},
     "accurate": {"soap": "accurate"},
     "paper": {
         "soap": "paper",
@@ -69,10 +70,11 @@ class DeltaSettings(Settings):
     `descriptor: embedding` is the Δ-model of arXiv 2502.21179; it needs a foundation that has features.
     `preset: paper` keeps the choices of arXiv 2507.18485: one kernel for all species, CUR inducing
     points, one constant mean, amplitude 1 eV, length scale 40, noise 0.01 sqrt(n_atoms) eV. A preset
-    changes the defaults only: keys that are given keep their values.
+    changes the defaults only: keys that are given keep their values. `preset: none` is no Δ-model at all:
+    the search goes by the bare foundation, and evaluations only tell what that is worth.
     """
 
-    preset: Literal["default", "accurate", "paper"] = "default"
+    preset: Literal["default", "accurate", "paper", "none"] = "default"
     descriptor: Literal["soap", "embedding"] = Field(
         "soap", description="what structures are compared by: local SOAP, or the foundation's features"
     )
@@ -151,6 +153,12 @@ class DeltaSettings(Settings):
             raise ValueError(
                 f"preset `{self.preset}` is one of SOAP; leave it out with `descriptor: embedding`"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _none_learns_nothing(self) -> Self:
+        if self.preset == "none" and self.pretrain_from is not None:
+            raise ValueError("`preset: none` learns nothing: leave out `pretrain_from`, or the preset")
         return self
 
     @model_serializer(mode="wrap")
