@@ -20,10 +20,11 @@ from godelta.makers.joblog import logged
 from godelta.makers.session import CampaignParts, Session, current_session
 from godelta.makers.told import learns_from
 from godelta.reference.registry import reference_hash
+from godelta.search.settings import is_plain
 from godelta.store import campaigns, evaluations, models, pretraining, rounds
 from godelta.store.blobs import DamagedError
 from godelta.store.database import Superseded
-from godelta.store.documents import EvaluationDocument, RoundKey, StructureDocument
+from godelta.store.documents import REFINEMENT_CHAIN, EvaluationDocument, RoundKey, StructureDocument
 from godelta.store.failures import failed_structures
 from godelta.store.pretraining import Pair
 
@@ -74,7 +75,8 @@ def train_model(session: Session, key: RoundKey, previous_id: str | None) -> str
     """
     store = session.store
     config = session.parts(key.campaign_id).config
-    if config.delta.preset == "none":
+    plain = is_plain(config.search) and key.chain != REFINEMENT_CHAIN
+    if plain or config.delta.preset == "none":
         return None
     level, chain = reference_hash(config.reference), learns_from(config, key)
     pairs = _with_pretraining(

@@ -21,6 +21,7 @@ from godelta.makers.told import learns_from
 from godelta.reference.registry import reference_hash
 from godelta.search import make_method
 from godelta.search.selection import FOLLOW_UP, choose, choose_one_by_one, shared_out
+from godelta.search.settings import is_plain
 from godelta.search.weights import FROM_NOTHING
 from godelta.store import evaluations, models, rounds, structures
 from godelta.store.blobs import DamagedError
@@ -61,8 +62,10 @@ def run_select(session: Session, key: RoundKey, epoch: int) -> dict[str, Any]:
     # Ids hold the campaign's random id: by hash, so that the same seed selects the same structures.
     seen = _by_hash(structures.selected_structures(store, key.campaign_id, chain))
     new = _by_hash(_new_candidates(session, key, seen))
-    steps = sorted((c for c in new if c.move == FOLLOW_UP), key=lambda c: (c.iteration, c.walker))
-    candidates = [c for c in new if c.move != FOLLOW_UP]
+    plain = is_plain(parts.config.search)
+    # Steps are evaluated as they are, whatever they are equivalent to.
+    steps = sorted((c for c in new if plain or c.move == FOLLOW_UP), key=lambda c: (c.iteration, c.walker))
+    candidates = [] if plain else [c for c in new if c.move != FOLLOW_UP]
     late = _late(session, key, settings.evaluations_per_round)
     left = evaluations_left(store, key.campaign_id, parts.config, key.chain)
     room = max(0, min(settings.evaluations_per_round, left) - len(late))

@@ -26,6 +26,10 @@ METHODS = {
     # The cheap campaign is one of rss, and what it gives goes before the preset.
     "rss-paper": {"method": "rss", "preset": "paper", "structures_per_round": 1, "batch": 1, "relax": RELAX,
                   "relax_from": 3, "selection": {"evaluations_per_round": 1}},
+    "rss-plain": {"method": "rss", "relax_in": "reference", "batch": 2, "structures_per_round": 1,
+                  "relax": {"steps": 3}, "selection": {"evaluations_per_round": 2}},
+    "bh-plain": {"method": "bh", "relax_in": "reference", "walkers": 2, "relax": {"steps": 2},
+                 "selection": {"evaluations_per_round": 2}},
     "bh-paper": {"method": "bh", "preset": "paper", "relax": RELAX},
 }  # fmt: skip
 

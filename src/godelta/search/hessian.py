@@ -1,4 +1,4 @@
-"""First guess of the Hessian for a relaxation."""
+"""Quasi-Newton steps, and the first guess of their Hessian."""
 
 import numpy as np
 from ase import Atoms
@@ -34,3 +34,40 @@ def model_hessian(atoms: Atoms, moving: BoolArray, image: MinimumImage) -> Float
     flat = hessian.reshape(3 * m, 3 * m)
     # Two atoms half a cell apart may each see the other through another image.
     return np.asarray(0.5 * (flat + flat.T) + BASE * np.eye(3 * m))
+
+
+def quasi_newton_step(
+    hessian: FloatArray,
+    x: FloatArray,
+    forces: FloatArray,
+    old: tuple[FloatArray, FloatArray] | None,
+    max_step: float,
+) -> FloatArray:
+    """Displacements (m, 3) in Å of one step of BFGS: eigenvalues of the Hessian are made positive.
+
+    Parameters
+    ----------
+    hessian
+        (3 m, 3 m) in eV/Å²; updated in place.
+    x, forces
+        (3 m,) coordinates in Å and forces in eV/Å of the moving atoms.
+    old
+        The same of the step before; None at the first one.
+    max_step
+        No atom moves further, Å: longer steps are shortened as a whole.
+    """
+    if old is not None:
+        _update(hessian, x - old[0], forces - old[1])
+    omega, vectors = np.linalg.eigh(hessian)
+    dx = (vectors @ ((forces @ vectors) / np.abs(omega))).reshape(-1, 3)
+    longest = float(np.linalg.norm(dx, axis=1).max())
+    return np.asarray(dx * min(1.0, max_step / longest) if longest > 0 else dx)
+
+
+def _update(hessian: FloatArray, dx: FloatArray, df: FloatArray) -> None:
+    """BFGS update in place (Nocedal and Wright, eq. 6.19) with df the change of the forces."""
+    hdx = hessian @ dx
+    a, b = dx @ df, dx @ hdx
+    if np.abs(dx).max() < 1e-7 or min(abs(a), abs(b)) < 1e-12:
+        return
+    hessian -= np.outer(df, df) / a + np.outer(hdx, hdx) / b

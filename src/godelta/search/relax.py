@@ -8,7 +8,7 @@ from ase import Atoms
 
 from godelta.arrays import BoolArray, FloatArray
 from godelta.foundation.base import Potential
-from godelta.search.hessian import model_hessian
+from godelta.search.hessian import model_hessian, quasi_newton_step
 from godelta.search.settings import RelaxSettings
 from godelta.systems.geometry import MinimumImage, radii_of
 from godelta.systems.problem import SearchProblem
@@ -54,23 +54,9 @@ class _Walker:
     def step(self, forces: FloatArray, moving: BoolArray, max_step: float) -> None:
         """One quasi-Newton step of the moving atoms with forces (m, 3) [eV/Å]."""
         x, f = self.atoms.positions[moving].ravel(), forces.ravel()
-        if self.old is not None:
-            _update(self.hessian, x - self.old[0], f - self.old[1])
-        omega, vectors = np.linalg.eigh(self.hessian)
-        dx = (vectors @ ((f @ vectors) / np.abs(omega))).reshape(-1, 3)
-        longest = float(np.linalg.norm(dx, axis=1).max())
+        self.atoms.positions[moving] += quasi_newton_step(self.hessian, x, f, self.old, max_step)
         self.old = (x, f)
-        self.atoms.positions[moving] += dx * min(1.0, max_step / longest) if longest > 0 else dx
         self.steps += 1
-
-
-def _update(hessian: FloatArray, dx: FloatArray, df: FloatArray) -> None:
-    """BFGS update in place (Nocedal and Wright, eq. 6.19) with df the change of the forces."""
-    hdx = hessian @ dx
-    a, b = dx @ df, dx @ hdx
-    if np.abs(dx).max() < 1e-7 or min(abs(a), abs(b)) < 1e-12:
-        return
-    hessian -= np.outer(df, df) / a + np.outer(hdx, hdx) / b
 
 
 def relax(

@@ -1,7 +1,7 @@
 """Settings of the search methods."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeGuard
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
@@ -9,6 +9,7 @@ from godelta.search.weights import GeneratorWeights, MoveWeights
 from godelta.settings import Settings
 
 REFINEMENT = "refinement"  # the move that makes a step of a structure that is refined
+REFERENCE_STEP = "reference step"  # one that makes a step of a relaxation in the reference
 
 
 class RelaxSettings(Settings):
@@ -95,6 +96,30 @@ RSS_PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+_RELAX_IN = (
+    "`reference`: plain search without a Δ-model; each step of a relaxation is an evaluation, each round one"
+    " step of all structures,"
+)
+
+
+def _every_walker(data: Any, key: str, default: int) -> Any:
+    """Where structures are relaxed in the reference, a round evaluates one step of each."""
+    if not isinstance(data, Mapping) or data.get("relax_in") != "reference":
+        return data
+    selection = data.get("selection", {})
+    if not isinstance(selection, Mapping):
+        return data
+    return {**data, "selection": {"evaluations_per_round": data.get(key, default), **selection}}
+
+
+def _refuse_idle(relax_in: str, walkers: int, key: str, selection: SelectionSettings) -> None:
+    if relax_in == "reference" and selection.evaluations_per_round != walkers:
+        raise ValueError(
+            f"with `relax_in: reference` a round evaluates one step of each structure:"
+            f" selection.evaluations_per_round has to be {walkers}, as `{key}` is"
+        )
+
+
 class RSSSettings(_Generates):
     """Random structure search on the model.
 
@@ -110,13 +135,19 @@ class RSSSettings(_Generates):
     relax_from: int = Field(
         1, ge=1, description="iteration (batch) of a chain from which on structures are relaxed"
     )
+    relax_in: Literal["model", "reference"] = Field("model", description=_RELAX_IN + " `batch` at a time")
     relax: RelaxSettings = RelaxSettings()
     selection: SelectionSettings = SelectionSettings()
 
     @model_validator(mode="before")
     @classmethod
     def _apply_preset(cls, data: Any) -> Any:
-        return _with_preset(data, RSS_PRESETS)
+        return _every_walker(_with_preset(data, RSS_PRESETS), "batch", 10)
+
+    @model_validator(mode="after")
+    def _every_walker_is_evaluated(self) -> Self:
+        _refuse_idle(self.relax_in, self.batch, "batch", self.selection)
+        return self
 
     @model_serializer(mode="wrap")
     def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -126,6 +157,8 @@ class RSSSettings(_Generates):
             values.pop("preset", None)
             if self.relax_from == 1:
                 values.pop("relax_from", None)
+        if self.relax_in == "model":
+            values.pop("relax_in", None)
         return values
 
 
@@ -254,13 +287,27 @@ class BHSettings(_Generates):
     rattled: float = Field(0.25, gt=0, le=1, description="share of the placed atoms that a move rattles")
     amplitude: float = Field(3.0, gt=0, description="radius of the ball that an atom is rattled within")
     moves: MoveWeights = MoveWeights()
+    relax_in: Literal["model", "reference"] = Field("model", description=_RELAX_IN + " one for each walker")
     relax: RelaxSettings = RelaxSettings()
     selection: SelectionSettings = SelectionSettings(choose="walkers")
 
     @model_validator(mode="before")
     @classmethod
     def _apply_preset(cls, data: Any) -> Any:
-        return _with_preset(data, BH_PRESETS)
+        return _every_walker(_with_preset(data, BH_PRESETS), "walkers", 5)
+
+    @model_validator(mode="after")
+    def _every_walker_is_evaluated(self) -> Self:
+        _refuse_idle(self.relax_in, self.walkers, "walkers", self.selection)
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out newer keys where they say what was so before: older campaigns keep their identity."""
+        values = _without_newer(write(self))
+        if self.relax_in == "model":
+            values.pop("relax_in", None)
+        return values
 
 
 GOFEE_PRESETS: dict[str, dict[str, Any]] = {
@@ -323,3 +370,8 @@ class GOFEESettings(_Generates):
 SearchSettings = Annotated[
     RSSSettings | REXSettings | BHSettings | GOFEESettings, Field(discriminator="method")
 ]
+
+
+def is_plain(settings: SearchSettings) -> TypeGuard[RSSSettings | BHSettings]:
+    """Whether structures are relaxed in the reference itself, and no model is learnt."""
+    return isinstance(settings, RSSSettings | BHSettings) and settings.relax_in == "reference"
