@@ -39,6 +39,11 @@ object with more in it: [their fields](how-to/status.md#json).
 | uncertainty | standard deviation of the prediction at selection, eV; null before the first training |
 | round | round that proposed it, from 0 |
 | evaluated_at | UTC |
+| found | how many evaluations of the search found it; null with `--all` and `--trajectory` |
+| refined | whether it is a minimum of the reference: [refinement](how-to/refine.md) |
+| fmax | largest reference force on a moving atom, eV/Å |
+
+With `--trajectory`, `rank` counts steps from 0, where the refinement began, and `refined` is null.
 
 `query --format json` and `--format csv` have the same (`energy` and what follows from it is null unless the
 evaluation is ok), and:
@@ -50,7 +55,7 @@ evaluation is ok), and:
 | reason | of a failure |
 | above_best | energy above the lowest of the same formula at the same reference level, eV |
 | model_energy | foundation + Δ at the proposal, eV |
-| chain | chain of the round |
+| chain | chain of the round; 1000 is refinement |
 | foundation, reference, reference_hash | what the campaign uses |
 """
 
@@ -63,7 +68,7 @@ JSON schema, for editors that complete and check.
 Units: eV, Å, eV/Å; kT in eV.
 
 *Identity* keys decide the results (`system`, `foundation`, `delta`, `search`, `reference`, `share`, `seed`);
-changing one makes another campaign, which needs another name. `budget`, `resources`, `tags` and
+changing one makes another campaign, which needs another name. `budget`, `refine`, `resources`, `tags` and
 `reference.limits` may be changed when a campaign is resumed.
 """
 

@@ -1,6 +1,8 @@
 """The different structures that a campaign has evaluated, each with all its versions."""
 
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +12,8 @@ from godelta.arrays import IntArray
 from godelta.campaign import CampaignConfig
 from godelta.store import structures
 from godelta.store.database import Raw, Store
-from godelta.store.documents import CampaignDocument
+from godelta.store.documents import REFINEMENT_CHAIN, CampaignDocument
+from godelta.store.refining import STATUSES, RefinementSteps, refinement_steps
 
 VERSIONS_WITHIN = 0.2  # eV: evaluations of one minimum, relaxed with one model or the next
 LOW = 1.0  # eV above the best: what counts as a low minimum
@@ -30,28 +33,56 @@ def best_minima(store: Store, campaign_id: str, reference_hash: str, n: int = 10
     """The campaign's lowest structures, equivalent ones only once.
 
     Equivalent is what `godelta.analysis.duplicates.group` calls so, within 0.2 eV: a better model moves
-    a minimum. Of the versions of one the lowest is given.
+    a minimum. Of the versions of one the lowest is given. A structure that is refined, and all steps of that,
+    count as where it stands.
 
     Returns
     -------
     list of dict
-        As of `godelta.store.structures.best`, and `found`: how many evaluations found it, among the lowest
-        2000 of the campaign.
+        As of `godelta.store.structures.best`; `found`: how many evaluations of the search found it, among
+        the lowest 2000 of the campaign; `refinement`: converged, running, spent, stuck or failed of what is
+        refined, else None.
     """
+    steps = refinement_steps(store, campaign_id)
     asked = min(MOST_FOR_BEST, max(4 * n, 50))
     while True:
         rows = structures.best(store, campaign_id, reference_hash, asked)
         energies = np.array([row["energy"] for row in rows])
-        labels = _labels(store, rows, VERSIONS_WITHIN)
-        _, firsts, counts = np.unique(labels, return_index=True, return_counts=True)
-        order = firsts.argsort()  # labels of lost structures are out of order
-        firsts, counts = firsts[order], counts[order]
+        labels = _joined(rows, _labels(store, rows, VERSIONS_WITHIN), steps)
+        _, firsts = np.unique(labels, return_index=True)
+        firsts.sort()  # labels of lost structures are out of order
         complete = len(firsts) >= n and energies[-1] > energies[firsts[n - 1]] + VERSIONS_WITHIN
         if complete or len(rows) < asked or asked >= MOST_FOR_BEST:
             break
         asked = min(MOST_FOR_BEST, 2 * asked)
-    found = zip(firsts[:n].tolist(), counts[:n].tolist(), strict=True)
-    return [{**rows[i], "rank": rank, "found": count} for rank, (i, count) in enumerate(found, 1)]
+    searched = np.array([row["structure_id"] not in steps.before for row in rows], dtype=np.bool_)
+    best = []
+    for rank, first in enumerate(firsts[:n].tolist(), 1):
+        own = labels == labels[first]
+        members = {row["structure_id"] for row, mine in zip(rows, own.tolist(), strict=True) if mine}
+        found = int(np.count_nonzero(own & searched))
+        status = status_of(members, steps.tracks)
+        best.append({**rows[first], "rank": rank, "found": found, "refinement": status})
+    return best
+
+
+def status_of(structure_ids: Collection[str], tracks: Sequence[Mapping[str, Any]]) -> str | None:
+    """How far the refinement of a structure is that has these versions; None where it is not refined."""
+    found = {track["status"] for track in tracks if track["at"] in structure_ids}
+    return next((status for status in STATUSES if status in found), None)
+
+
+def _joined(rows: list[Raw], labels: IntArray, steps: RefinementSteps) -> IntArray:
+    """Labels (n,) with the steps of a refinement, and what it began from, taken together."""
+    joined = labels.copy()
+    first_of: dict[str, int] = {}
+    starts = {track["start"] for track in steps.tracks}
+    for i, row in enumerate(rows):
+        start = steps.start_of(row["structure_id"])
+        if start in starts:
+            first = first_of.setdefault(start, i)
+            joined[joined == joined[i]] = joined[first]
+    return joined
 
 
 def low_minima(store: Store, campaign: CampaignDocument, config: CampaignConfig) -> LowMinima | None:
@@ -62,10 +93,12 @@ def low_minima(store: Store, campaign: CampaignDocument, config: CampaignConfig)
     if config.share or config.budget.chains < 2:
         return None
     rows = structures.best(store, campaign.campaign_id, campaign.reference_hash, MOST_FOR_UNSEEN)
-    low = [row for row in rows if row["energy"] <= rows[0]["energy"] + LOW]
-    if not low:
+    # A refinement goes on from what chains have found: its steps are nobody's discoveries.
+    searched = [row for row in rows if row["chain"] != REFINEMENT_CHAIN]
+    if not searched:
         return None
-    whole = len(low) < len(rows) or len(rows) < MOST_FOR_UNSEEN
+    low = [row for row in searched if row["energy"] <= searched[0]["energy"] + LOW]
+    whole = len(low) < len(searched) or len(rows) < MOST_FOR_UNSEEN
     window = LOW if whole else low[-1]["energy"] - low[0]["energy"]
     chains = np.array([row["chain"] for row in low], dtype=np.int64)
     return LowMinima(window, count_unseen(_labels(store, low, np.inf), chains))

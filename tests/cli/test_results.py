@@ -12,7 +12,7 @@ from godelta.store.query import COLUMNS
 
 FIELDS = [
     "rank", "structure_id", "formula", "energy", "energy_per_atom", "foundation_energy", "uncertainty",
-    "round", "evaluated_at", "found",
+    "round", "evaluated_at", "found", "refined", "fmax",
 ]  # fmt: skip
 
 
@@ -90,7 +90,7 @@ def test_query(ask):
     assert {row["structure_id"] for row in rows} == {row["structure_id"] for row in best}
     assert all(row["campaign"] == "done" for row in rows)
     assert list(rows[0]) == list(COLUMNS)
-    assert set(FIELDS) - {"found"} < set(COLUMNS)
+    assert set(FIELDS) - {"found", "refined", "fmax"} < set(COLUMNS)
     limit = best[1]["energy"]
     count = sum(row["energy"] <= limit for row in best)
     for arguments, expected in (

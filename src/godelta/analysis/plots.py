@@ -44,7 +44,9 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def energy_against_evaluations(energies: FloatArray, chains: IntArray, *, title: str = "") -> Figure:
+def energy_against_evaluations(
+    energies: FloatArray, chains: IntArray, *, title: str = "", names: Mapping[int, str] | None = None
+) -> Figure:
     """Every evaluation of a campaign, and the lowest energy so far of each chain.
 
     Parameters
@@ -55,6 +57,8 @@ def energy_against_evaluations(energies: FloatArray, chains: IntArray, *, title:
         (n,) chain of each evaluation.
     title
         Drawn above the axes.
+    names
+        What the legend calls chains, where that is not their number.
 
     Returns
     -------
@@ -66,8 +70,8 @@ def energy_against_evaluations(energies: FloatArray, chains: IntArray, *, title:
     count = np.arange(1, len(energies) + 1)
     with _axes((5.6, 3.4), title) as (figure, axes):
         top = _top(relative[ok])
-        names = np.unique(chains)
-        for index, chain in enumerate(names):
+        numbers = np.unique(chains)
+        for index, chain in enumerate(numbers):
             colour = PALETTE[index % len(PALETTE)]
             mine = (chains == chain) & ok
             _dots(axes, count[mine], relative[mine], top, colour)
@@ -83,7 +87,8 @@ def energy_against_evaluations(energies: FloatArray, chains: IntArray, *, title:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
         ticks = MaxNLocator(nbins=7, steps=[1, 2, 2.5, 5, 10]).tick_values(0.0, top)
         axes.set_yticks([tick for tick in ticks if 0.0 <= tick <= top])
-        _legend_of_evaluations(axes, [int(name) for name in names], ok, beyond)
+        labels = [(names or {}).get(number, f"chain {number}") for number in numbers.tolist()]
+        _legend_of_evaluations(axes, labels, ok, beyond)
     return figure
 
 
@@ -235,16 +240,13 @@ def _failures(axes: Axes, count: IntArray, top: float) -> None:
     axes.plot(count, heights, linestyle="none", marker="x", markersize=4.5, color=INK, markeredgewidth=1.0)
 
 
-def _legend_of_evaluations(axes: Axes, chains: list[int], ok: BoolArray, beyond: bool) -> None:
+def _legend_of_evaluations(axes: Axes, chains: list[str], ok: BoolArray, beyond: bool) -> None:
     def mark(marker: str, label: str, colour: str, line: Literal["none", "-"] = "none") -> Line2D:
         return Line2D([], [], marker=marker, linestyle=line, color=colour, markersize=4.5, label=label)
 
     handles = [mark("o", "evaluation", GREY), mark("", "lowest so far", GREY, "-")]
     if 1 < len(chains) <= MOST_CHAINS_IN_LEGEND:
-        handles += [
-            mark("", f"chain {chain}", PALETTE[index % len(PALETTE)], "-")
-            for index, chain in enumerate(chains)
-        ]
+        handles += [mark("", chain, PALETTE[index % len(PALETTE)], "-") for index, chain in enumerate(chains)]
     if beyond:
         handles.append(mark("^", "beyond the axis", GREY))
     if not ok.all():

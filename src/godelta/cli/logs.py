@@ -13,6 +13,7 @@ from rich.text import Text
 from godelta.cli.console import console
 from godelta.errors import InputError
 from godelta.logs import Line, Reader
+from godelta.store.documents import chain_title
 from godelta.store.workspace import Workspace
 
 Level = Literal["debug", "info", "warning", "error"]
@@ -95,7 +96,7 @@ def as_text(line: Line, *, of_all: bool) -> Text:
     where = line.place
     parts = [
         *([where.campaign or "-"] if of_all else []),
-        *([] if where.chain is None else [f"chain {where.chain}"]),
+        *([] if where.chain is None else [chain_title(where.chain)]),
         *([] if where.round is None else [f"round {where.round}"]),
         *([where.job] if where.job else []),
     ]

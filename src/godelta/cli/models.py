@@ -12,7 +12,7 @@ from godelta.cli.workspace import open_existing
 from godelta.errors import InputError
 from godelta.store import campaigns, evaluations, models, rounds
 from godelta.store.database import Store
-from godelta.store.documents import CampaignDocument, ModelDocument, RoundDocument
+from godelta.store.documents import CampaignDocument, ModelDocument, RoundDocument, chain_number
 
 if TYPE_CHECKING:
     from godelta.analysis.calibration import Calibration
@@ -187,7 +187,7 @@ def _print(rows: list[dict[str, Any]], summary: "dict[str, Calibration | None]")
     for row in rows:
         met = row["next_round"]
         shown.add_row(
-            str(row["chain"]),
+            chain_number(row["chain"]),
             str(row["after_round"]),
             row["model_id"][:8],
             str(row["evaluations"]),

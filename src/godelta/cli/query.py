@@ -12,6 +12,7 @@ from godelta.cli.console import console, print_json, table
 from godelta.cli.workspace import open_existing
 from godelta.errors import InputError
 from godelta.store.database import Raw, Store
+from godelta.store.documents import chain_number
 from godelta.store.query import COLUMNS, Query, images, rows
 
 Output = Literal["table", "json", "csv", "extxyz"]
@@ -72,7 +73,7 @@ def _print_table(found: list[Raw], query: Query) -> None:
             escape(row["campaign"]),
             row["formula"],
             f"{row['reference']} {row['reference_hash'][:8]}",
-            f"{row['chain']}:{row['round']}",
+            f"{chain_number(row['chain'])}:{row['round']}",
             *_numbers(row),
         )
     console.print(shown)

@@ -6,21 +6,20 @@ from pathlib import Path
 from rich.markup import escape
 
 from godelta.arrays import FloatArray
-from godelta.cli.best import print_best
+from godelta.cli.best import lowest, print_best
 from godelta.cli.console import console
 from godelta.store import campaigns, evaluations
 from godelta.store.database import Raw, Store
+from godelta.store.documents import REFINEMENT_CHAIN, chain_title
 from godelta.store.progress import Progress, snapshot
 from godelta.store.workspace import Workspace
 
 
 def print_results(workspace: Workspace, store: Store, campaign_id: str) -> int:
     """Print and plot a campaign's results; the exit code."""
-    from godelta.workflows.minima import best_minima
-
     progress = snapshot(store, campaign_id)
-    reference = campaigns.get_campaign(store, campaign_id).reference_hash
-    rows = best_minima(store, campaign_id, reference, 5)
+    campaign = campaigns.get_campaign(store, campaign_id)
+    rows = lowest(store, campaign, 5)
     console.print()
     if rows:
         console.print(f"[bold]The lowest structures of {progress.name}[/]")
@@ -32,7 +31,7 @@ def print_results(workspace: Workspace, store: Store, campaign_id: str) -> int:
         f" ({progress.failed} failed) in {progress.closed_rounds} rounds, {progress.elapsed_s:.0f} s."
     )
     _print_shares(progress)
-    for path in _plot(workspace, store, campaign_id, reference, progress.name):
+    for path in _plot(workspace, store, campaign_id, campaign.reference_hash, progress.name):
         console.print(f"plot: {path}")
     if progress.state == "failed":
         console.print(f"[red]The campaign failed:[/] {escape(progress.reason or 'no reason is known')}")
@@ -74,7 +73,10 @@ def _plot(workspace: Workspace, store: Store, campaign_id: str, reference: str, 
     predicted = np.where([row["uncertainty"] is None for row in done], math.nan, column(done, "model_energy"))
     figures = {
         "energy.png": energy_against_evaluations(
-            column(history, "energy"), np.array([row["chain"] for row in history]), title=name
+            column(history, "energy"),
+            np.array([row["chain"] for row in history]),
+            title=name,
+            names={REFINEMENT_CHAIN: chain_title(REFINEMENT_CHAIN)},
         ),
         "parity.png": predicted_against_reference(
             column(done, "energy"),

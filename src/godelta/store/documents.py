@@ -28,6 +28,16 @@ RoundState = Literal["planned", "searching", "selected", "evaluating", "closed"]
 EvaluationState = Literal["pending", "ok", "failed"]
 
 
+def chain_number(chain: int) -> str:
+    """What a column of chains shows: the number, or "refine"."""
+    return "refine" if chain == REFINEMENT_CHAIN else str(chain)
+
+
+def chain_title(chain: int) -> str:
+    """What a sentence calls a chain."""
+    return "refinement" if chain == REFINEMENT_CHAIN else f"chain {chain}"
+
+
 def _in_utc(value: datetime) -> datetime:
     return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
 
