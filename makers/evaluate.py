@@ -53,8 +53,9 @@ def run_evaluate(session: Session, key: RoundKey, epoch: int, slot: int) -> str:
     try:
         rounds.change_state(session.store, key, epoch, ("selected", "evaluating"), "evaluating")
     except Superseded:
-        log.info("superseded: the round was planned anew, or is closed")
-        return "superseded"
+        if not _still_wanted(session, key, epoch):
+            log.info("superseded: the round was planned anew, or is closed")
+            return "superseded"
     document = structures.get_structure(session.store, round_.selection[slot])
     start = time.perf_counter()
     status = evaluate_structure(session, document)
@@ -62,6 +63,13 @@ def run_evaluate(session: Session, key: RoundKey, epoch: int, slot: int) -> str:
     if status not in ("ok", "failed"):  # of these more is said where it is known
         log.info("%s: %s", _called(document), status)
     return status
+
+
+def _still_wanted(session: Session, key: RoundKey, epoch: int) -> bool:
+    """Whether a round was closed without waiting for its evaluations, and nobody else makes them."""
+    round_ = rounds.get_round(session.store, key)
+    waits = session.parts(key.campaign_id).config.resources.wait
+    return not waits and round_.state == "closed" and round_.epoch == epoch
 
 
 def evaluate_structure(session: Session, document: StructureDocument) -> str:

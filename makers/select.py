@@ -110,7 +110,9 @@ def _chosen(
         failed_structures(session.store, key.campaign_id, level, learns_from(parts.config, key))
     )
     bad = [structure.atoms() for structure in failed]
-    virtual = _virtual(session, parts, model_id, candidates) if settings.diverse else None
+    pending = [one for one, energy in zip(seen, known, strict=True) if energy is None]
+    under_way = [one for one in pending if one.structure_hash not in {bad.structure_hash for bad in failed}]
+    virtual = _virtual(session, parts, model_id, candidates, under_way) if settings.diverse else None
     if virtual is not None and settings.choose != "random":
 
         def is_new(k: int, taken: list[int]) -> bool:
@@ -137,9 +139,16 @@ def _chosen(
 
 
 def _virtual(
-    session: Session, parts: CampaignParts, model_id: str | None, candidates: list[StructureDocument]
+    session: Session,
+    parts: CampaignParts,
+    model_id: str | None,
+    candidates: list[StructureDocument],
+    under_way: list[StructureDocument],
 ) -> VirtualObservations | None:
-    """Uncertainties of the candidates, as ever more of them are taken; None where nothing is learnt yet."""
+    """Uncertainties of the candidates, as ever more of them are taken; None where nothing is learnt yet.
+
+    What is being evaluated counts as observed.
+    """
     try:
         correction = session.learnt(model_id).correction
     except DamagedError as error:
@@ -149,9 +158,13 @@ def _virtual(
         return None
     # SOAP needs no foundation, which may not be loaded here.
     foundation = parts.foundation if isinstance(correction, EmbeddingCorrection) else None
-    return VirtualObservations(
-        correction, [environments_of(correction, foundation, document.atoms()) for document in candidates]
+    every = [*candidates, *under_way]
+    virtual = VirtualObservations(
+        correction, [environments_of(correction, foundation, document.atoms()) for document in every]
     )
+    for k in range(len(candidates), len(every)):
+        virtual.observe(k)
+    return virtual
 
 
 def _new_candidates(
@@ -195,10 +208,17 @@ def _by_hash(documents: list[StructureDocument]) -> list[StructureDocument]:
 
 
 def _late(session: Session, key: RoundKey, most: int) -> list[str]:
-    """What the chain's former rounds closed without, and failures to be tried again; by hash."""
-    former = structures.selected_ids(session.store, key.campaign_id, key.chain)
-    level = reference_hash(session.parts(key.campaign_id).config.reference)
-    return [missing.structure_id for missing in unfinished(session.store, former, level)][:most]
+    """What the chain's former rounds closed without, and failures to be tried again; by hash.
+
+    Where rounds do not wait, what the last one selected is not late: its jobs are at it.
+    """
+    config = session.parts(key.campaign_id).config
+    former = set(structures.selected_ids(session.store, key.campaign_id, key.chain))
+    if not config.resources.wait and key.k > 0:
+        before = rounds.get_round(session.store, RoundKey(key.campaign_id, key.chain, key.k - 1))
+        former -= set(before.selection)
+    level = reference_hash(config.reference)
+    return [missing.structure_id for missing in unfinished(session.store, sorted(former), level)][:most]
 
 
 def _groups(

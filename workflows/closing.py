@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 from godelta.campaign import CampaignConfig
 from godelta.store import evaluations, structures
+from godelta.store.budget import evaluations_left
 from godelta.store.database import Store
 from godelta.store.documents import RoundDocument
+from godelta.store.retries import unfinished
 from godelta.store.workers import BatchLives
 from godelta.workflows.health import Health, judge
 from godelta.workflows.launchpad import ROUND_METADATA
@@ -26,12 +28,14 @@ MAX_CLOSINGS = 3
 def may_close(store: Store, round_: RoundDocument, config: CampaignConfig, reference_hash: str) -> bool:
     """Whether a quorum of the round's evaluations is in, or one is and the deadline has passed.
 
-    Never for the last round of a chain: nothing waits for it but the results.
+    Where rounds do not wait, whether all evaluations of the rounds before are in. Never for the last round
+    of a chain: nothing waits for it but the results.
     """
     resources = config.resources
-    if round_.state != "evaluating" or round_.k + 1 >= config.budget.rounds:
-        return False
-    if resources.quorum >= 1.0 and resources.deadline_hours is None:
+    if not resources.wait:
+        return _need_not_wait(store, round_, config, reference_hash)
+    over = round_.state != "evaluating" or round_.k + 1 >= config.budget.rounds
+    if over or (resources.quorum >= 1.0 and resources.deadline_hours is None):
         return False
     hashes = [
         document.structure_hash for document in structures.get_structures(store, list(round_.selection))
@@ -44,6 +48,17 @@ def may_close(store: Store, round_: RoundDocument, config: CampaignConfig, refer
     if resources.deadline_hours is None or round_.selected_at is None:
         return False
     return (store.now() - round_.selected_at).total_seconds() > resources.deadline_hours * 3600.0
+
+
+def _need_not_wait(store: Store, round_: RoundDocument, config: CampaignConfig, reference_hash: str) -> bool:
+    """Whether the round's evaluations are on their way, alone of the chain's, and others may follow."""
+    if round_.state not in ("selected", "evaluating") or round_.k + 1 >= config.budget.rounds:
+        return False
+    every = structures.selected_ids(store, round_.campaign_id, round_.chain)
+    missing = {one.structure_id for one in unfinished(store, every, reference_hash)}
+    if not missing or not missing <= set(round_.selection):
+        return False
+    return evaluations_left(store, round_.campaign_id, config, round_.chain) > 0
 
 
 def next_closing(

@@ -91,8 +91,21 @@ class Resources(Settings):
     deadline_hours: float | None = Field(
         None, gt=0, description="hours after its selection when a round waits for no more evaluations"
     )
+    wait: bool = Field(
+        True,
+        description="whether a round waits for its evaluations; if not, the search goes on when those of the"
+        " round before are in, and evaluations of two rounds are under way",
+    )
     search: BatchResources = BatchResources()
     reference: BatchResources = BatchResources()
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out a newer key that is not given: a finished campaign is not taken for a changed one."""
+        values: dict[str, Any] = write(self)
+        if self.wait:
+            values.pop("wait", None)
+        return values
 
     def of(self, role: Role) -> BatchResources:
         """What the batch jobs of a role ask for; light jobs ask for nothing of their own."""

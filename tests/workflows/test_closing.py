@@ -116,6 +116,76 @@ def test_what_is_late_belongs_to_the_next_round(selected, session, opened, launc
     assert campaigns.get_campaign(opened, key.campaign_id).spent == 5
 
 
+NO_WAITING = {"resources": {"wait": False, "evaluations_per_job": 1}}
+
+
+def test_a_round_that_does_not_wait_closes_with_its_selection(selected, session, opened, launchpad):
+    key = selected(**NO_WAITING)
+    assert advance(opened, launchpad, key.campaign_id) == [f"{key.campaign_id}/0/0/0/close/0"]
+    run_retrain(session, key, 0)
+    assert advance(opened, launchpad, key.campaign_id) == [f"{key.campaign_id}/0/1/0"]
+    following = RoundKey(key.campaign_id, 0, 1)
+    run_search(session, following, 0)
+    run_select(session, following, 0)
+    first, second = (rounds.get_round(opened, one).selection for one in (key, following))
+    assert len(second) == 3
+    assert not set(first) & set(second)
+    # Evaluations of two rounds are under way, and of no third one.
+    assert advance(opened, launchpad, key.campaign_id) == []
+    assert [run_evaluate(session, key, 0, slot) for slot in range(3)] == ["ok"] * 3
+    assert advance(opened, launchpad, key.campaign_id) == [f"{key.campaign_id}/0/1/0/close/0"]
+    assert [run_evaluate(session, following, 0, slot) for slot in range(3)] == ["ok"] * 3
+    assert campaigns.get_campaign(opened, key.campaign_id).spent == 6
+
+
+def test_without_waiting_the_budget_is_kept(selected, session, opened, launchpad):
+    """What is left of it is selected by the round that waits."""
+    key = selected(**NO_WAITING, budget={"rounds": 9, "evaluations": 5})
+    advance(opened, launchpad, key.campaign_id)
+    run_retrain(session, key, 0)
+    advance(opened, launchpad, key.campaign_id)
+    following = RoundKey(key.campaign_id, 0, 1)
+    run_search(session, following, 0)
+    run_select(session, following, 0)
+    assert len(rounds.get_round(opened, following).selection) == 2
+    assert [run_evaluate(session, key, 0, slot) for slot in range(3)] == ["ok"] * 3
+    assert advance(opened, launchpad, key.campaign_id) == []  # nothing would be left to select
+    assert [run_evaluate(session, following, 0, slot) for slot in range(2)] == ["ok"] * 2
+    run_retrain(session, following, 0)
+    advance(opened, launchpad, key.campaign_id)
+    campaign = campaigns.get_campaign(opened, key.campaign_id)
+    assert (campaign.state, campaign.spent) == ("finished", 5)
+
+
+def test_what_got_lost_without_waiting_is_selected_again(selected, session, opened, launchpad):
+    key = selected(**NO_WAITING)
+    lost = set(rounds.get_round(opened, key).selection)
+    run_retrain(session, key, 0)
+    following = RoundKey(key.campaign_id, 0, 1)
+    advance(opened, launchpad, key.campaign_id)
+    run_search(session, following, 0)
+    run_select(session, following, 0)
+    for slot in range(3):
+        run_evaluate(session, following, 0, slot)
+    run_retrain(session, following, 0)
+    advance(opened, launchpad, key.campaign_id)
+    last = RoundKey(key.campaign_id, 0, 2)
+    run_search(session, last, 0)
+    run_select(session, last, 0)
+    assert set(rounds.get_round(opened, last).selection) == lost
+
+
+@pytest.mark.parametrize("method", ["rss", "bh", "gofee", "rex"])
+def test_every_method_goes_on_without_waiting(start, opened, launchpad, take_jobs, method):
+    search = {"method": method, "selection": {"evaluations_per_round": 2, "diverse": True}}
+    campaign_id = start(**NO_WAITING, search=search, budget={"rounds": 4, "evaluations": 6})
+    advance(opened, launchpad, campaign_id)
+    take_jobs()
+    campaign = campaigns.get_campaign(opened, campaign_id)
+    assert campaign.state == "finished", campaign.reason
+    assert campaign.spent == evaluations.counts(opened, campaign_id, campaign.reference_hash)["ok"]
+
+
 def test_a_slow_evaluation_holds_up_nobody(start, opened, launchpad, take_jobs, session):
     """Its worker is at it, living, all the time that others finish the rounds."""
     campaign_id = start(**CHANGES)

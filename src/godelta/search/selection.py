@@ -103,13 +103,14 @@ def choose_one_by_one(
     Parameters
     ----------
     virtual
-        Uncertainties of the candidates.
+        Uncertainties of the candidates; there may be more structures after these.
     is_new
         Whether a candidate is equivalent to nothing known and to none of those taken.
     """
     left, taken = (groups >= 0) & np.isfinite(energies), list[int]()
     while len(taken) < count and left.any():
-        k = int(np.argmax(np.where(left, wanted(energies, virtual.deviations, settings, best), -np.inf)))
+        deviations = virtual.deviations[: len(energies)]
+        k = int(np.argmax(np.where(left, wanted(energies, deviations, settings, best), -np.inf)))
         left[k] = False
         if is_new(k, taken):
             taken.append(k)

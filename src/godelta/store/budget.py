@@ -25,7 +25,7 @@ def evaluations_left(store: Store, campaign_id: str, config: CampaignConfig, cha
         return max(
             0, budget.evaluations // budget.chains - len(structures.selected_ids(store, campaign_id, chain))
         )
-    waiting = _waiting(store, campaign_id, campaign.reference_hash)
+    waiting = _waiting(store, campaign_id, campaign.reference_hash, open_only=config.resources.wait)
     limit = evaluation_limit(store, campaign_id, config)
     return max(0, limit - campaign.spent - max(waiting, len(campaign.reserved)))
 
@@ -40,8 +40,8 @@ def _refining(store: Store, campaign_id: str) -> int:
     return len(structures.selected_ids(store, campaign_id, REFINEMENT_CHAIN))
 
 
-def _waiting(store: Store, campaign_id: str, reference_hash: str) -> int:
-    """How many selected structures will still be evaluated; a closed round's never will."""
-    selected = structures.selected_ids(store, campaign_id, unfinished=True)
+def _waiting(store: Store, campaign_id: str, reference_hash: str, *, open_only: bool) -> int:
+    """How many selected structures will still be evaluated; of closed rounds only where none waits."""
+    selected = structures.selected_ids(store, campaign_id, unfinished=open_only)
     hashes = [document.structure_hash for document in structures.get_structures(store, selected)]
     return len(hashes) - evaluations.count_done(store, hashes, reference_hash)
