@@ -16,7 +16,7 @@ from godelta import logs
 from godelta.campaign import CampaignConfig
 from godelta.store import campaigns, rounds
 from godelta.store.database import Store, Superseded
-from godelta.store.documents import REFINEMENT_CHAIN, CampaignDocument, RoundDocument, RoundKey
+from godelta.store.documents import REFINEMENT_CHAIN, CampaignDocument, RoundDocument, RoundKey, chain_title
 from godelta.store.stopping import end_of_chain, end_of_refinement
 from godelta.store.workers import BatchLives
 from godelta.workflows.closing import may_close, next_closing
@@ -149,7 +149,7 @@ def _ensure_workflow(
     )
     # Counted on, never reset: a campaign that is started again has as many attempts as before.
     if failed and (round_.failures + 1) % MAX_FAILURES == 0:
-        reason = f"chain {round_.chain}, round {round_.k}: {verdict.reason}"
+        reason = f"{chain_title(round_.chain)}, round {round_.k}: {verdict.reason}"
         campaigns.set_state(store, round_.campaign_id, "running", "failed", reason=reason)
         return ""
     return _add_workflow(launchpad, round_.key, epoch, config)
@@ -163,6 +163,8 @@ def _close_early(
     batch_lives: BatchLives | None,
 ) -> str:
     """Where a quorum is in, add the workflow that closes the round; its mark, else ""."""
+    if round_.chain == REFINEMENT_CHAIN:  # what is taken to be missing would count as a step that failed
+        return ""
     reference = campaigns.get_campaign(store, round_.campaign_id).reference_hash
     if not may_close(store, round_, config, reference):
         return ""

@@ -16,7 +16,7 @@ from godelta.foundation import check_foundation
 from godelta.store import campaigns, evaluations, retries, rounds, structures
 from godelta.store.budget import evaluations_left
 from godelta.store.database import Store, Superseded
-from godelta.store.documents import CampaignDocument, RoundDocument
+from godelta.store.documents import REFINEMENT_CHAIN, CampaignDocument, RoundDocument
 from godelta.store.retries import NOT_OF_THE_STRUCTURE, Failed
 from godelta.store.stopping import end_of_chain, is_early
 from godelta.store.weights import CampaignWeights
@@ -178,7 +178,7 @@ def to_retry(
 
 
 def _comes_again(failed: Failed, last: RoundDocument | None, config: CampaignConfig) -> bool:
-    """Whether the round that selected it is open, or the chain has a selection to come."""
+    """Whether the round that selected it is open, or the chain has a selection to come; not of refinement."""
     if last is None or failed.chain >= config.budget.chains:
         return False
     if last.k + 1 < config.budget.rounds or last.state in ("planned", "searching"):
@@ -253,6 +253,8 @@ def _of_failures(
             will, acts = "tried again", True
         elif one.in_quarantine:
             will, acts = f"in quarantine: failed {one.endings} times", False
+        elif one.chain == REFINEMENT_CHAIN:
+            will, acts = "kept: refinement takes another, shorter step", False
         elif options.retries(one):
             will, acts = "kept: no budget or round is left for them; raise it in the campaign file", False
         else:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from godelta.campaign import CampaignConfig
 from godelta.store import retries, rounds, workers
 from godelta.store.database import Store
-from godelta.store.documents import CampaignDocument, RoundDocument
-from godelta.store.stopping import end_of_chain
+from godelta.store.documents import REFINEMENT_CHAIN, CampaignDocument, RoundDocument, chain_title
+from godelta.store.stopping import end_of_chain, end_of_refinement
 from godelta.store.workers import SILENT_AFTER, WorkerName
 from godelta.workflows import health
 from godelta.workflows.batch import BatchWatch
@@ -48,15 +48,16 @@ def survey_rounds(
     config: CampaignConfig,
     batch: BatchWatch,
 ) -> Rounds:
-    """Look at the last round of every chain."""
+    """Look at the last round of every chain, and of the refinement."""
     findings: list[Finding] = []
-    unsettled = ended = False
+    unsettled = ended = searching = False
     before = store.now() - health.STUCK_AFTER
     for chain in range(config.budget.chains):
         round_ = rounds.last_round(store, campaign.campaign_id, chain)
         if round_ is None:
             findings.append(Finding(f"chain {chain}", "no round yet", "its first round is planned"))
         elif round_.state != "closed":
+            searching = True
             found = _of_round(store, launchpad, round_, config, batch)
             findings += found.findings
             unsettled |= found.unsettled
@@ -66,19 +67,40 @@ def survey_rounds(
             findings.append(Finding(_place(round_), "closed, and nothing follows", "the next one is planned"))
         else:
             ended = True
-    if ended and not findings and not unsettled and not open_rounds(store, campaign.campaign_id, config):
-        findings.append(Finding("", "every round is done", "the campaign ends"))
+    if ended and not (findings or unsettled or searching):
+        return _of_refinement(store, launchpad, campaign, config, batch)
     return Rounds(findings, unsettled)
 
 
+def _of_refinement(
+    store: Store,
+    launchpad: "LaunchPad",
+    campaign: CampaignDocument,
+    config: CampaignConfig,
+    batch: BatchWatch,
+) -> Rounds:
+    """Look at the last round of the refinement, when every chain of the search has ended."""
+    last = rounds.last_round(store, campaign.campaign_id, REFINEMENT_CHAIN)
+    if last is not None and last.state != "closed":
+        return _of_round(store, launchpad, last, config, batch)
+    if last is not None and last.changed_at > store.now() - health.STUCK_AFTER:
+        return Rounds([], unsettled=True)
+    if end_of_refinement(store, campaign.campaign_id, config, last) is not None:
+        return Rounds([Finding("", "every round is done", "the campaign ends")])
+    if last is None:
+        return Rounds([Finding(chain_title(REFINEMENT_CHAIN), "not begun", "its first round is planned")])
+    return Rounds([Finding(_place(last), "closed, and nothing follows", "the next one is planned")])
+
+
 def open_rounds(store: Store, campaign_id: str, config: CampaignConfig) -> list[RoundDocument]:
-    """The rounds in progress."""
-    last = (rounds.last_round(store, campaign_id, chain) for chain in range(config.budget.chains))
+    """The rounds in progress, one of a refinement included."""
+    chains = (*range(config.budget.chains), REFINEMENT_CHAIN)
+    last = (rounds.last_round(store, campaign_id, chain) for chain in chains)
     return [round_ for round_ in last if round_ is not None and round_.state != "closed"]
 
 
 def _place(round_: RoundDocument) -> str:
-    return f"chain {round_.chain}, round {round_.k}"
+    return f"{chain_title(round_.chain)}, round {round_.k}"
 
 
 def _of_round(

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from godelta.campaign import CampaignConfig
 from godelta.store.database import Store
 from godelta.store.detail import Detail, RoundStatus, WorkerStatus, all_workers, detail
-from godelta.store.documents import CampaignDocument
+from godelta.store.documents import REFINEMENT_CHAIN, CampaignDocument
 from godelta.store.overview import Overview, overviews
+from godelta.store.refining import RefinementStatus, refinement_status
 from godelta.store.rounds import last_round
-from godelta.store.stopping import end_of_chain, is_early
+from godelta.store.stopping import end_of_chain, end_of_refinement, is_early
 from godelta.store.workspace import Workspace
 from godelta.workflows.minima import LowMinima, low_minima
 from godelta.workflows.overview import (
@@ -43,6 +44,10 @@ class Situation:
         Why chains have ended, by chain.
     low_minima
         What independent chains have found; None where chains share.
+    refinement
+        What is refined; None where that has not begun.
+    refines
+        Whether another round of that follows when the search has ended.
     stillborn
         By category, batch jobs of late that ended before they took a job, and where what they printed lies.
     """
@@ -56,6 +61,8 @@ class Situation:
     pilots: Pilots
     ends: Mapping[int, str] = field(default_factory=dict)
     low_minima: LowMinima | None = None
+    refinement: RefinementStatus | None = None
+    refines: bool = False
     stillborn: Mapping[str, Stillborn] = field(default_factory=dict)
 
     @property
@@ -114,6 +121,8 @@ def look(
         sent,
         _ends(store, campaign, config, None if every_round else MOST_CHAINS),
         low_minima(store, campaign, config),
+        refinement_status(store, campaign, config),
+        _refines(store, campaign, config),
         {} if workspace is None or sent.trouble else _stillborn(workspace, queue, sent),
     )
 
@@ -128,6 +137,11 @@ def _ends(
         if last is not None and (reason := end_of_chain(store, config, last)) is not None:
             found[chain] = reason
     return found
+
+
+def _refines(store: Store, campaign: CampaignDocument, config: CampaignConfig) -> bool:
+    last = last_round(store, campaign.campaign_id, REFINEMENT_CHAIN)
+    return end_of_refinement(store, campaign.campaign_id, config, last) is None
 
 
 def _stillborn(workspace: Workspace, queue: QueueCounts, sent: Pilots) -> dict[str, Stillborn]:
@@ -166,7 +180,7 @@ def _at_rest(situation: Situation) -> list[str]:
 
 def _of_chains(situation: Situation) -> list[str]:
     last = {round_.chain: round_ for round_ in situation.detail.rounds}
-    lines = []
+    lines, ended = [], []
     for chain in range(len(situation.overview.chains)):
         round_ = last.get(chain)
         if round_ is None:
@@ -174,10 +188,22 @@ def _of_chains(situation: Situation) -> list[str]:
         elif round_.state != "closed":
             lines.append(f"chain {chain} round {round_.round}: {_of_round(situation, round_)}")
         elif is_early(situation.ends.get(chain)):
-            lines.append(f"chain {chain} has ended with round {round_.round}: {situation.ends[chain]}")
+            ended.append(f"chain {chain} has ended with round {round_.round}: {situation.ends[chain]}")
         elif chain not in situation.ends and _goes_on(situation.overview, round_):
             lines.append(f"chain {chain} round {round_.round}: closed; its next round is not planned yet")
-    return lines or ["every round is done: the campaign ends as soon as a worker looks"]
+    refining = _of_refinement(situation, last.get(REFINEMENT_CHAIN), searching=bool(lines))
+    every = [*ended, *lines, *refining]
+    return every or ["every round is done: the campaign ends as soon as a worker looks"]
+
+
+def _of_refinement(situation: Situation, last: RoundStatus | None, *, searching: bool) -> list[str]:
+    """What its refinement waits for, which begins and goes on when every chain of the search has ended."""
+    if last is not None and last.state != "closed":
+        return [f"refinement round {last.round}: {_of_round(situation, last)}"]
+    if searching or not situation.refines:
+        return []
+    what = "its first round" if last is None else f"round {last.round} closed; its next round"
+    return [f"refinement: {what} is not planned yet"]
 
 
 def _goes_on(campaign: Overview, closed: RoundStatus) -> bool:
@@ -211,16 +237,21 @@ def _of_round(situation: Situation, round_: RoundStatus) -> str:
 def _progress(situation: Situation, round_: RoundStatus) -> str:
     """How far a round is."""
     if round_.state in ("planned", "searching"):
+        if round_.state == "planned":
+            return "not begun"
+        if round_.chain == REFINEMENT_CHAIN:
+            return "the next steps are made"
         chain = situation.overview.chains[round_.chain]
         steps = "" if chain.iteration is None else f", {_count(chain.iteration, 'iteration')} done"
-        return "not begun" if round_.state == "planned" else f"searching{steps}"
+        return f"searching{steps}"
     bad = f" ({round_.failed} failed)" if round_.failed else ""
     running = f", {round_.running} running" if round_.running else ""
     return f"{round_.done} of {round_.selected} evaluations are in{bad}{running}"
 
 
 def _doing(job: QueuedJob) -> str:
-    return {"search": "the search runs", "retrain": "the model is trained"}.get(job.name, f"{job.name} runs")
+    said = {"search": "the search runs", "retrain": "the model is trained", "refine": "the job is under way"}
+    return said.get(job.name, f"{job.name} runs")
 
 
 def _where(situation: Situation, job: QueuedJob) -> str:

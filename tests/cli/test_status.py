@@ -37,7 +37,8 @@ LONG = "silver-sulfide_on_alumina.second-attempt.with-larger-box.v12-final"[:64]
 FIELDS = [
     "name", "campaign_id", "formula", "system", "state", "reason", "rounds", "closed_rounds", "budget", "ok",
     "failed", "pending", "running", "queued", "best_energy", "best_structure", "elapsed_s", "left_s",
-    "worker_s", "timings", "chains", "tags", "created_at", "changed_at", "queue",
+    "worker_s", "timings", "chains", "tags", "created_at", "changed_at", "refinement",
+    "queue",
 ]  # fmt: skip
 MORE = [
     "best", "each_round", "failed_by_reason", "failed_evaluations", "running_evaluations", "workers",

@@ -36,7 +36,8 @@ def _follow_plain(
 ) -> Progress:
     shown = None
     while True:
-        done = (progress.ok, progress.failed, sum(chain.round or 0 for chain in progress.chains))
+        rounds = sum(chain.round or 0 for chain in progress.chains)
+        done = (progress.ok, progress.failed, rounds, str(progress.refinement))
         if done != shown:
             shown = done
             console.print(line(progress))
@@ -48,15 +49,16 @@ def _follow_plain(
 
 
 def line(progress: Progress) -> str:
-    """One line: rounds, evaluations, best energy, time."""
+    """One line: rounds, evaluations, best energy, what is refined, time."""
     rounds = " ".join(
         f"{chain.round + 1}/{progress.rounds}" if chain.round is not None else "-"
         for chain in progress.chains
     )
     best = "none yet" if progress.best_energy is None else f"{progress.best_energy:.4f} eV"
+    refining = f" | {progress.refinement}" if progress.refinement is not None else ""
     return (
         f"round {rounds} | evaluations {progress.ok} ok, {progress.failed} failed of {progress.budget}"
-        f" | best {best} | {_clock(progress.elapsed_s)} gone, {_left(progress)} left"
+        f" | best {best}{refining} | {_clock(progress.elapsed_s)} gone, {_left(progress)} left"
     )
 
 
@@ -86,7 +88,8 @@ def render(progress: Progress) -> RenderableType:
         f"{progress.ok} ok, {progress.failed} failed, {progress.pending} running of {progress.budget}",
         Text.assemble("  best ", (best, "bold green")),
     )
-    return Group(head, table, bar)
+    refining = [] if progress.refinement is None else [Text(str(progress.refinement), style="cyan")]
+    return Group(head, table, bar, *refining)
 
 
 def _clock(seconds: float) -> str:

@@ -159,6 +159,14 @@ def _one(workspace: Workspace, store: Store, campaign: CampaignDocument, *, ever
     )
 
 
+def _refinement(situation: Situation) -> dict[str, Any] | None:
+    """What a row tells of a refinement, and more."""
+    if situation.refinement is None:
+        return None
+    values = asdict(situation.refinement)
+    return {**values.pop("count"), **values}
+
+
 def as_row(row: Overview, queue: QueueCounts) -> dict[str, Any]:
     """The documented fields of one campaign in `status --format json`."""
     return {**asdict(row), "queue": {category: dict(counts) for category, counts in queue.items()}}
@@ -184,6 +192,7 @@ def as_detail(situation: Situation) -> dict[str, Any]:
         ],
         "batch_trouble": situation.pilots.trouble,
         "low_minima": None if low is None else {**asdict(low), "unseen_mass": low.unseen.mass},
+        "refinement": _refinement(situation),
         "ends": {str(chain): why for chain, why in situation.ends.items()},
         "waits": waits(situation),
     }

@@ -10,7 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from godelta.store.detail import FailedEvaluation, WorkerStatus
+from godelta.store.documents import REFINEMENT_CHAIN, chain_number, chain_title
 from godelta.store.overview import STATE_ORDER, Overview
+from godelta.store.progress import ChainProgress
 from godelta.workflows.overview import COLUMNS
 from godelta.workflows.waiting import Situation
 
@@ -26,7 +28,14 @@ STYLES = {
     "cancelled": "dim",
 }
 NOBODY = "no worker is alive: `godelta submit --launch`, `godelta worker` or `godelta run FILE`"
-SHORT = {"failed": "fail", "running": "run", "queued": "wait", "changed": "age"}
+SHORT = {
+    "evaluations": "evals",
+    "energy before": "before",
+    "failed": "fail",
+    "running": "run",
+    "queued": "wait",
+    "changed": "age",
+}
 LEFT = frozenset(
     {
         "campaign", "system", "state", "category", "host", "takes", "reason", "message", "structure",
@@ -143,10 +152,11 @@ def all_line(found: Campaigns) -> str:
 def one_line(row: Overview) -> str:
     """One campaign on one line."""
     rounds = " ".join("-" if chain.round is None else str(chain.round + 1) for chain in row.chains)
+    refining = f" | {row.refinement}" if row.refinement is not None else ""
     return (
         f"{row.name} {row.state} | round {rounds} of {row.rounds} | evaluations {row.ok} ok,"
         f" {row.failed} failed, {row.running} running, {row.queued} queued of {row.budget}"
-        f" | best {_energy(row.best_energy)} eV"
+        f" | best {_energy(row.best_energy)} eV{refining}"
     )
 
 
@@ -157,6 +167,7 @@ def one_campaign(situation: Situation, waits: Sequence[str], now: datetime, widt
         *_head(situation, now),
         _chains(situation, now, narrow),
         _evaluations(situation),
+        _refinement(situation, narrow),
         _low_minima(situation),
         _running(situation, now, narrow),
         *_failed(situation, narrow),
@@ -188,7 +199,7 @@ def _head(situation: Situation, now: datetime) -> list[RenderableType]:
         return [head.append("\nno energy yet")]
     head.append("\nbest ").append(f"{best.energy:.4f} eV", style="bold green")
     head.append(
-        f"  structure {best.structure_id[:8]}, chain {best.chain} round {best.round},"
+        f"  structure {best.structure_id[:8]}, {chain_title(best.chain)} round {best.round},"
         f" {age(now - best.evaluated_at)} ago"
     )
     return [head]
@@ -202,14 +213,16 @@ def _chains(situation: Situation, now: datetime, narrow: bool) -> RenderableType
         "chain", "round", "doing", "iteration", "in", "failed", "running", "queued", "best, eV", "changed",
         narrow=narrow,
     )  # fmt: skip
-    chains = situation.overview.chains
+    chains = [*situation.overview.chains]
+    if (refining := latest.get(REFINEMENT_CHAIN)) is not None:
+        chains.insert(0, ChainProgress(REFINEMENT_CHAIN, refining.round, refining.state))
     for chain in chains[:MOST_LINES]:
         round_ = latest.get(chain.chain)
         if round_ is None:
-            shown.add_row(str(chain.chain), "-", "not begun", *["-"] * 6, "")
+            shown.add_row(chain_number(chain.chain), "-", "not begun", *["-"] * 6, "")
             continue
         shown.add_row(
-            str(chain.chain),
+            chain_number(chain.chain),
             str(round_.round),
             round_.state + (f" ({round_.epoch + 1}. attempt)" if round_.epoch else ""),
             "-" if chain.iteration is None else str(chain.iteration),
@@ -234,6 +247,45 @@ def _evaluations(situation: Situation) -> RenderableType:
     )
 
 
+def _refinement(situation: Situation, narrow: bool) -> RenderableType | None:
+    """What is refined, from which energy to which, and why that has ended."""
+    found = situation.refinement
+    if found is None:
+        return None
+    evaluations = "1 evaluation" if found.count.evaluations == 1 else f"{found.count.evaluations} evaluations"
+    told = Text.assemble(
+        ("refinement", "bold"),
+        f"  {found.count.told}, {evaluations}; asked: the {found.best} lowest, to {found.fmax:g} eV/Å",
+        f"\nended: {found.ended}" if found.ended else "",
+    )
+    if not found.each:
+        return told
+    shown = _table(
+        "structure",
+        "from",
+        "doing",
+        "evaluations",
+        "energy before",
+        "now, eV",
+        "below",
+        "fmax",
+        narrow=narrow,
+    )
+    for one in found.each[:MOST_LINES]:
+        before = one.start_energy
+        shown.add_row(
+            one.at[:8],
+            one.start[:8],
+            one.status,
+            str(one.evaluations),
+            _energy(before),
+            _energy(one.energy),
+            _energy(None if before is None else before - one.energy),
+            f"{one.fmax:.3f}",
+        )
+    return Group(told, shown, *_more(len(found.each)))
+
+
 def _low_minima(situation: Situation) -> RenderableType | None:
     low = situation.low_minima
     if low is None or low.unseen.mass is None:
@@ -255,7 +307,7 @@ def _running(situation: Situation, now: datetime, narrow: bool) -> RenderableTyp
     for one in running[:MOST_LINES]:
         shown.add_row(
             one.structure_id[:8],
-            str(one.chain),
+            chain_number(one.chain),
             str(one.round),
             age(now - one.since),
             one.host if one.alive else f"{one.host} (gone)",
@@ -275,7 +327,7 @@ def _failed(situation: Situation, narrow: bool) -> list[RenderableType | None]:
     if kept:
         shown = _table("structure", "chain", "round", "times", "reason", "message", narrow=narrow)
         for one in kept[:MOST_LINES]:
-            place = one.structure_id[:8], str(one.chain), str(one.round)
+            place = one.structure_id[:8], chain_number(one.chain), str(one.round)
             shown.add_row(*place, str(one.endings), Text(one.reason), Text(_first_line(one.message)))
         parts += [Text("in quarantine", style="bold"), shown, *_more(len(kept))]
     return [Group(*parts, *(Text(line) for line in _retries(name, failed)))]

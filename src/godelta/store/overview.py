@@ -10,6 +10,7 @@ from godelta.resources import Budget
 from godelta.store.database import Raw, Store
 from godelta.store.documents import REFINEMENT_CHAIN, CampaignState
 from godelta.store.progress import ChainProgress
+from godelta.store.refining import TRACKS, RefinementCount
 from godelta.store.summaries import Tally, tallies
 
 STATE_ORDER: tuple[CampaignState, ...] = ("running", "created", "paused", "failed", "finished", "cancelled")
@@ -31,7 +32,7 @@ class Overview:
     closed_rounds
         Rounds that are done, of all chains.
     budget
-        Most evaluations.
+        Most evaluations of the search, and those that its refinement has chosen.
     ok, failed
         Evaluations that have ended.
     pending
@@ -39,13 +40,15 @@ class Overview:
     running, queued
         Of those: under way, and selected in a round that is not closed yet.
     left_s
-        Estimate of the time to the end.
+        Estimate of the time to the end of the search; None while something is refined.
     timings
         Seconds by kind of work.
     chains
         What each chain is at.
     changed_at
         The last change of the campaign, one of its rounds or its evaluations.
+    refinement
+        What is refined, or was; None without a refinement.
     """
 
     name: str
@@ -72,6 +75,7 @@ class Overview:
     tags: list[str]
     created_at: datetime
     changed_at: datetime
+    refinement: RefinementCount | None = None
 
 
 def overviews(
@@ -119,10 +123,10 @@ def _overview(document: Raw, chains: list[Raw], tally: Tally, running: int) -> O
     config = document["config"]
     budget = Budget.model_validate(config.get("budget") or {})
     closed = sum(chain["closed"] for chain in chains if chain["_id"]["chain"] < REFINEMENT_CHAIN)
-    done = max(
-        (tally.ok + tally.failed) / budget.evaluations,
-        closed / (budget.rounds * budget.chains),
-    )
+    refinement = _refinement(chains, document["state"])
+    limit = budget.evaluations + (refinement.evaluations if refinement else 0)
+    done = max((tally.ok + tally.failed) / limit, closed / (budget.rounds * budget.chains))
+    refining = refinement is not None and refinement.active
     elapsed = document.get("elapsed_s", 0.0)
     times = [document["updated_at"], tally.last, *(chain["changed_at"] for chain in chains)]
     by_number = {chain["_id"]["chain"]: chain for chain in chains}
@@ -135,7 +139,7 @@ def _overview(document: Raw, chains: list[Raw], tally: Tally, running: int) -> O
         reason=document.get("reason"),
         rounds=budget.rounds,
         closed_rounds=closed,
-        budget=budget.evaluations,
+        budget=limit,
         ok=tally.ok,
         failed=tally.failed,
         pending=tally.pending,
@@ -144,13 +148,14 @@ def _overview(document: Raw, chains: list[Raw], tally: Tally, running: int) -> O
         best_energy=tally.best_energy,
         best_structure=tally.best_structure,
         elapsed_s=elapsed,
-        left_s=elapsed * (1 - done) / done if 0.05 < done < 1 else None,
+        left_s=elapsed * (1 - done) / done if 0.05 < done < 1 and not refining else None,
         worker_s=document.get("worker_s", 0.0),
         timings=_sums(chains),
         chains=[_chain(number, by_number.get(number)) for number in range(budget.chains)],
         tags=list(config.get("tags") or ()),
         created_at=document["created_at"],
         changed_at=max(time for time in times if time is not None),
+        refinement=refinement,
     )
 
 
@@ -174,6 +179,7 @@ def _chains(store: Store, campaign_ids: Sequence[str] | None) -> dict[str, list[
         "acceptance": {"$avg": "$progress.acceptance"},
         "model_best": "$progress.best_energy",
     }
+    refined = {"round": "$k", "statuses": f"${TRACKS}.status"}
     group = {
         "_id": {"campaign_id": "$campaign_id", "chain": "$chain"},
         "closed": {"$sum": {"$cond": [{"$eq": ["$state", "closed"]}, 1, 0]}},
@@ -181,6 +187,8 @@ def _chains(store: Store, campaign_ids: Sequence[str] | None) -> dict[str, list[
         "epochs": {"$sum": "$epoch"},
         "changed_at": {"$max": "$changed_at"},
         "latest": {"$max": latest},  # compared by the first field first
+        "selected": {"$sum": {"$size": {"$ifNull": ["$selection", []]}}},
+        "refined": {"$max": {"$cond": [{"$gt": [f"${TRACKS}", None]}, refined, None]}},
         **{name: {"$sum": f"$timings.{name}"} for name in TIMINGS},
     }
     pipeline.append({"$group": group})
@@ -194,6 +202,14 @@ def _chain(number: int, raw: Raw | None) -> ChainProgress:
     if raw is None:
         return ChainProgress(number, None, "waiting")
     return ChainProgress(chain=number, **raw["latest"])
+
+
+def _refinement(chains: list[Raw], campaign_state: str) -> RefinementCount | None:
+    own = next((chain for chain in chains if chain["_id"]["chain"] == REFINEMENT_CHAIN), None)
+    if own is None:
+        return None
+    statuses = own["refined"]["statuses"] if own["refined"] else []
+    return RefinementCount.of(statuses, own["selected"], own["latest"]["state"], campaign_state)
 
 
 def _sums(chains: list[Raw]) -> dict[str, float]:

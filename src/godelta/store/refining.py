@@ -24,6 +24,7 @@ from godelta.store.stopping import end_of_refinement
 
 STATUSES = ("converged", "running", "spent", "stuck", "failed")
 TRACKS = f"statistics.{REFINEMENT}.tracks"  # field of a round
+REFINED = ("chain", "k", "state", "selection", TRACKS)  # what a count of raw rounds needs
 OVER = ("finished", "failed", "cancelled")  # states of a campaign in which nothing is refined
 
 
@@ -57,12 +58,16 @@ class RefinementCount:
         return cls(counted.total(), told, evaluations, goes_on and campaign_state not in OVER)
 
     def __str__(self) -> str:
-        doing = "refining" if self.active else "refined"
+        return f"{'refining' if self.active else 'refined'}: {self.told}"
+
+    @property
+    def told(self) -> str:
+        """How far it is, in a few words."""
         if not self.structures:
-            return f"{doing}: {'not begun' if self.active else 'nothing'}"
+            return "the first steps are not made yet" if self.active else "nothing"
         ended = [f"{self.statuses[name]} {name}" for name in STATUSES[2:] if name in self.statuses]
         converged = f"{self.statuses.get('converged', 0)} of {self.structures} converged"
-        return f"{doing}: {', '.join([converged, *ended])}"
+        return ", ".join([converged, *ended])
 
 
 @dataclass(frozen=True)
@@ -91,8 +96,8 @@ class RefinementStatus:
         What is asked for: so many of the lowest structures, down to forces of so many eV/Å.
     round, state
         Its latest round.
-    structures
-        Those that are refined, the lowest first; what an evaluation under way gives is not in it.
+    each
+        What is refined, the lowest first; what an evaluation under way gives is not in it.
     ended
         Why no other round follows; None where one does.
     """
@@ -102,13 +107,12 @@ class RefinementStatus:
     round: int
     state: RoundState
     count: RefinementCount
-    structures: list[RefinedStructure] = field(default_factory=list)
+    each: list[RefinedStructure] = field(default_factory=list)
     ended: str | None = None
 
 
-def count_of_rounds(every: Sequence[Raw], campaign_state: str) -> RefinementCount | None:
-    """Count what is refined, from raw rounds of a campaign in the order of k; None without a refinement."""
-    own = [raw for raw in every if raw["chain"] == REFINEMENT_CHAIN]
+def count_of_rounds(own: Sequence[Raw], campaign_state: str) -> RefinementCount | None:
+    """Count what is refined, from the refinement's raw rounds in the order of k; None where there is none."""
     if not own:
         return None
     known = [told["tracks"] for raw in own if (told := raw.get("statistics", {}).get(REFINEMENT))]
