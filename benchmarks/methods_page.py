@@ -1,0 +1,97 @@
+"""Sections of docs/benchmarks.md on search methods, and their success curves."""
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+from page import table, where
+from record import RESULTS
+
+from godelta.analysis.comparison import Measure, Trace, compare, runs_by_measure
+
+IMAGES = RESULTS.parent.parent / "docs" / "images"
+MEASURES: tuple[Measure, ...] = ("evaluations", "cpu_s", "accounted_s")
+
+HEAD = """\
+## Search methods (`methods.py`)
+
+Success of a run: an evaluation at most *tolerance* above the lowest energy known. *To half*: cost by which half of the
+runs have succeeded (Kaplan-Meier: runs that ended without success count as far as they went), with its 95 % bootstrap
+interval; - is not reached. Accounted cost adds the price of one DFT evaluation for each evaluation. *x best* is the
+ratio of accounted costs to half with its bootstrap interval, *p* the log-rank test against the best cell. Twenty runs
+say little: 10 successes of 20 mean 30 to 70 %. Methods are at their presets `default` unless their name says otherwise;
+they stop at success.
+"""
+
+TEXTS = {
+    "cu12ag-methods": "Cu12Ag: reference EMT, foundation EMT with Cu and Ag exchanged, which wants Ag in the"
+    " centre; the truth has it outside.",
+    "ag4s2": "[Ag2S]2: foundation CHGNet, reference GFN1-xTB.",
+}
+
+
+def methods_section() -> str:
+    """Every landscape that has been measured; "" where none has."""
+    parts = []
+    for path in sorted(RESULTS.glob("methods_*.json")):
+        parts.append(_landscape(json.loads(path.read_text())))
+    return "\n".join([HEAD, *parts]) if parts else ""
+
+
+def _landscape(data: dict[str, Any]) -> str:
+    from godelta.analysis.success_plot import success_curves
+
+    lowest = data["target"] if data["target"] is not None else _lowest(data)
+    runs = {
+        cell: runs_by_measure(traces, lowest, within=data["tolerance"], price_s=data["price_s"])
+        for cell in data["cells"]
+        if (traces := [_trace(row) for row in data["runs"] if row["cell"] == cell])
+    }
+    image = IMAGES / f"methods-{data['name']}.png"
+    success_curves(runs, title=data["name"]).savefig(image, dpi=110)
+    rows = []
+    for cell in compare(runs):
+        cost = cell.costs["accounted_s"]
+        ratio = (
+            "best"
+            if cost.ratio is None
+            else _with_interval(cost.ratio.value, cost.ratio.low, cost.ratio.high)
+        )
+        rows.append(
+            [
+                cell.name,
+                f"{cell.successes} of {cell.runs}",
+                f"{cell.low:.0%}-{cell.high:.0%}",
+                *(_with_interval(c.to_half, c.low, c.high) for c in (cell.costs[m] for m in MEASURES)),
+                ratio,
+                "-" if cost.p is None or math.isnan(cost.p) else f"{cost.p:.2g}",
+            ]
+        )
+    head = [
+        "method", "successes", "95 %", "evaluations to half", "CPU s to half", "accounted s to half", "x best", "p"
+    ]  # fmt: skip
+    name = data["name"]
+    return (
+        f"### {name}\n\n{TEXTS.get(name, '')} Target {lowest:.4f} eV, tolerance {data['tolerance']:g} eV, price"
+        f" {data['price_s']:g} s.\n\n{table(head, rows)}\n![success of methods](images/{image.name})\n\n{where(data)}"
+    )
+
+
+def _lowest(data: dict[str, Any]) -> float:
+    return min(energy for row in data["runs"] for energy in row["energies"] if energy is not None)
+
+
+def _trace(row: dict[str, Any]) -> Trace:
+    energies = [math.nan if energy is None else energy for energy in row["energies"]]
+    return Trace(np.array(energies), np.array(row["cpu_s"]), row["total_cpu_s"])
+
+
+def _with_interval(value: float, low: float, high: float) -> str:
+    return f"{_number(value)} ({_number(low)}-{_number(high)})" if math.isfinite(value) else "-"
+
+
+def _number(value: float) -> str:
+    if not math.isfinite(value):
+        return "∞"
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
