@@ -3,8 +3,8 @@
     python benchmarks/methods.py FILE... [--seeds 20] [--workspace DIR] [--workers 1] [--record-only]
 
 FILE is a benchmark file, as those in benchmarks/methods/. Each is one `godelta benchmark` in the workspace, a
-seed of all its cells at a time; runs are added to results/methods_<name>.json as they come. Seeds that are there
-for every cell are not run again: without the workspace of before, more seeds go on all the same.
+seed of all its cells at a time; runs are added to results/methods_<name>.json as they come. Seeds that are
+there for every cell are not run again: without the workspace of before, more seeds go on all the same.
 `--record-only` writes down what the workspace holds.
 """
 
@@ -22,7 +22,7 @@ from ruamel.yaml import YAML
 
 from godelta.benchmark_file import Benchmark, read_benchmark
 
-KEPT = ("cell", "seed", "state", "energies", "cpu_s", "total_cpu_s")
+KEPT = ("cell", "seed", "state", "energies", "cpu_s", "total_cpu_s", "equivalent")
 THREADS = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "NUMBA")}
 DONE = ("finished", "paused")  # paused: it has reached the target
 
@@ -52,6 +52,8 @@ def _seed(file: Path, seed: int, options: argparse.Namespace) -> None:
         place = run["cell"], run["seed"]
         if run["state"] in DONE and run["energies"]:
             rows[place] = {key: run[key] for key in KEPT} | {"settings": settings[run["cell"]]}
+            if benchmark.target is None:  # equivalent to the lowest of this seed, which may not be the lowest
+                rows[place]["equivalent"] = None
     _save(benchmark, rows)
 
 

@@ -84,7 +84,7 @@ def _lowest(data: dict[str, Any]) -> float:
 
 def _trace(row: dict[str, Any]) -> Trace:
     energies = [math.nan if energy is None else energy for energy in row["energies"]]
-    return Trace(np.array(energies), np.array(row["cpu_s"]), row["total_cpu_s"])
+    return Trace(np.array(energies), np.array(row["cpu_s"]), row["total_cpu_s"], row["equivalent"])
 
 
 def _with_interval(value: float, low: float, high: float) -> str:

@@ -7,9 +7,14 @@ import sys
 import time
 
 import matplotlib.image
+import numpy as np
 import pytest
+from ase import Atoms
 
-from godelta.store import campaigns, evaluations
+from godelta.analysis.comparison import Trace, success_of
+from godelta.cli.benchmark_structures import note_equivalents
+from godelta.store import campaigns, evaluations, structures
+from godelta.store.documents import StructureDocument
 
 
 @pytest.fixture
@@ -116,3 +121,43 @@ def test_submitted_as_a_set(inside, workspace, opened, write):
     assert answer.code == 0, answer.err
     names = {c.name: c.state for c in campaigns.list_campaigns(opened)}
     assert names == {f"tiny.{method}.s{seed}": "running" for method in ("rss", "bh") for seed in (1, 2)}
+
+
+@pytest.fixture
+def row(opened):
+    """A campaign's row of evaluated structures, each with its energy in eV."""
+
+    def row(*found):
+        ids = []
+        for atoms, _ in found:
+            document = StructureDocument.from_atoms(
+                atoms, campaign_id="c", chain=0, round=0, foundation_energy=0.0, model_energy=0.0
+            )
+            structures.add_candidates(opened, [document])
+            ids.append(document.structure_id)
+        return {"energies": [energy for _, energy in found], "structure_ids": ids}
+
+    return row
+
+
+def trimer(length, angle=60.0, turned=0.0):
+    second = length * np.array([np.cos(np.radians(angle)), np.sin(np.radians(angle)), 0.0])
+    atoms = Atoms("Cu3", [[0, 0, 0], [length, 0, 0], second], cell=[20, 20, 20])
+    atoms.rotate(turned, "z")
+    return atoms
+
+
+def test_an_equivalent_structure_is_a_success_too(opened, row):
+    triangle, line = trimer(2.5), trimer(2.5, angle=180)
+    rows = [
+        row((line, -1.0), (trimer(2.55, turned=40.0), -1.8), (triangle, -2.0)),
+        row((line, -1.1), (trimer(3.2), -1.9)),  # not the same shape within 0.15 Å
+        row((trimer(2.52, turned=70.0), None), (trimer(2.45), -1.4)),  # failed, and too high
+    ]
+    note_equivalents(opened, rows, -2.0, 0.05)
+    assert [one["equivalent"] for one in rows] == [1, None, None]
+    trace = Trace(np.array([-1.0, -1.8, -2.0]), np.arange(3.0), 3.0, rows[0]["equivalent"])
+    assert success_of(trace, -2.0, within=0.05) == 1
+    assert success_of(Trace(trace.energies, trace.cpu_s, 3.0), -2.0, within=0.05) == 2
+    note_equivalents(opened, rows, -9.0, 0.05)  # nobody has found it
+    assert [one["equivalent"] for one in rows] == [None] * 3

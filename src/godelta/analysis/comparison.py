@@ -27,6 +27,9 @@ class Trace:
         (n,) processor time in s spent by the end of each.
     total_cpu_s
         The same by the end of the run.
+    equivalent
+        Index of the first structure that is equivalent to the one of lowest energy; None where there is none,
+        or nobody has looked.
 
     Raises
     ------
@@ -37,6 +40,7 @@ class Trace:
     energies: FloatArray
     cpu_s: FloatArray
     total_cpu_s: float
+    equivalent: int | None = None
 
     def __post_init__(self) -> None:
         if self.energies.ndim != 1 or self.energies.shape != self.cpu_s.shape:
@@ -71,6 +75,12 @@ class Cell:
     costs: dict[Measure, Cost]
 
 
+def success_of(trace: Trace, lowest: float, *, within: float) -> int | None:
+    """Index of a run's first success, by energy or by structure; None where there is none."""
+    by_energy = first_success(trace.energies, lowest, within=within)
+    return min((hit for hit in (by_energy, trace.equivalent) if hit is not None), default=None)
+
+
 def runs_by_measure(
     traces: Sequence[Trace], lowest: float, *, within: float, price_s: float
 ) -> dict[Measure, Runs]:
@@ -79,11 +89,11 @@ def runs_by_measure(
     Parameters
     ----------
     lowest, within
-        A run succeeds with its first energy of at most their sum, eV.
+        A run succeeds with its first energy of at most their sum, eV, or with an equivalent structure.
     price_s
         Seconds that one evaluation is accounted with, beyond the processor time.
     """
-    hits = [first_success(trace.energies, lowest, within=within) for trace in traces]
+    hits = [success_of(trace, lowest, within=within) for trace in traces]
     counts = np.array(
         [len(trace.energies) if hit is None else hit + 1 for trace, hit in zip(traces, hits, strict=True)],
         dtype=float,

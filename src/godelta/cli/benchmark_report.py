@@ -7,9 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from godelta.analysis.comparison import MEASURES, Cell, Cost, Measure, Trace, compare, runs_by_measure
-from godelta.analysis.success import Runs, first_success
+from godelta.analysis.comparison import (
+    MEASURES,
+    Cell,
+    Cost,
+    Measure,
+    Trace,
+    compare,
+    runs_by_measure,
+    success_of,
+)
+from godelta.analysis.success import Runs
 from godelta.benchmark_file import Benchmark
+from godelta.cli.benchmark_structures import note_equivalents
 from godelta.cli.console import console, print_json, table
 from godelta.store import campaigns
 from godelta.store.database import Store
@@ -24,8 +34,8 @@ UNITS: dict[Measure, str] = {"evaluations": "evaluations", "cpu_s": "CPU s", "ac
 
 def report(workspace: Workspace, store: Store, benchmark: Benchmark, output: str) -> int:
     """Print what is known of a benchmark, and write it into results/NAME; the exit code."""
-    traces, rows, failed = _read(store, benchmark)
-    found = [float(energy) for trace in traces for energy in trace[1].energies if math.isfinite(energy)]
+    rows, failed = _read(store, benchmark)
+    found = [energy for row in rows for energy in row["energies"] if energy is not None]
     if not found:
         if output == "json":
             print_json(_document(benchmark, None, [], rows))
@@ -33,7 +43,8 @@ def report(workspace: Workspace, store: Store, benchmark: Benchmark, output: str
             console.print(f"{benchmark.name} has no evaluation yet.")
         return 1 if failed else 0
     lowest = min(found) if benchmark.target is None else benchmark.target
-    _note_successes(rows, lowest, benchmark)
+    note_equivalents(store, rows, lowest, benchmark.tolerance)
+    traces = _note_successes(rows, lowest, benchmark)
     runs = {
         cell: runs_by_measure(
             [trace for name, trace in traces if name == cell],
@@ -58,25 +69,20 @@ def report(workspace: Workspace, store: Store, benchmark: Benchmark, output: str
     return 1 if failed else 0
 
 
-def _read(
-    store: Store, benchmark: Benchmark
-) -> tuple[list[tuple[str, Trace]], list[dict[str, Any]], list[str]]:
-    """Traces by cell of what has been evaluated, a row for each campaign, and names of failed ones."""
-    traces, rows, failed = [], [], []
+def _read(store: Store, benchmark: Benchmark) -> tuple[list[dict[str, Any]], list[str]]:
+    """A row for each campaign, with what has been evaluated, and names of failed ones."""
+    rows, failed = [], []
+    nothing = {"energies": [], "structure_ids": [], "cpu_s": [], "total_cpu_s": 0.0}
     for one in benchmark.campaigns:
         document = campaigns.find_campaign(store, one.config.name)
         row: dict[str, Any] = {"campaign": one.config.name, "cell": one.cell, "seed": one.seed}
-        rows.append(row | {"state": "not begun", "energies": [], "cpu_s": [], "total_cpu_s": 0.0})
+        rows.append(row | {"state": "not begun"} | nothing)
         if document is None:
             continue
         rows[-1] |= _spent(store, document)
         if document.state == "failed":
             failed.append(document.name)
-        if rows[-1]["energies"]:
-            energies = [math.nan if energy is None else energy for energy in rows[-1]["energies"]]
-            trace = Trace(np.array(energies), np.array(rows[-1]["cpu_s"]), rows[-1]["total_cpu_s"])
-            traces.append((one.cell, trace))
-    return traces, rows, failed
+    return rows, failed
 
 
 def _spent(store: Store, document: "CampaignDocument") -> dict[str, Any]:
@@ -84,17 +90,26 @@ def _spent(store: Store, document: "CampaignDocument") -> dict[str, Any]:
     return {
         "state": document.state,
         "energies": list(spent.energies),
+        "structure_ids": list(spent.structure_ids),
         "cpu_s": list(spent.cpu_s),
         "total_cpu_s": spent.total_cpu_s,
     }
 
 
-def _note_successes(rows: list[dict[str, Any]], lowest: float, benchmark: Benchmark) -> None:
+def _note_successes(
+    rows: list[dict[str, Any]], lowest: float, benchmark: Benchmark
+) -> list[tuple[str, Trace]]:
+    """Add the costs of the first success to the rows; traces of those that have an evaluation, by cell."""
+    traces = []
     for row in rows:
         energies = np.array([math.nan if energy is None else energy for energy in row["energies"]])
-        hit = first_success(energies, lowest, within=benchmark.tolerance)
+        trace = Trace(energies, np.array(row["cpu_s"]), row["total_cpu_s"], row["equivalent"])
+        hit = success_of(trace, lowest, within=benchmark.tolerance)
         row["evaluations_to_success"] = None if hit is None else hit + 1
         row["cpu_s_to_success"] = None if hit is None else row["cpu_s"][hit]
+        if row["energies"]:
+            traces.append((row["cell"], trace))
+    return traces
 
 
 def _document(
@@ -169,7 +184,8 @@ def _print(benchmark: Benchmark, cells: list[Cell], lowest: float, found: float)
         )
     which = "as given" if benchmark.target is not None else "the lowest found"
     console.print(
-        f"\nSuccess: an evaluation within {benchmark.tolerance:g} eV of {lowest:.4f} eV, {which}.",
+        f"\nSuccess: an evaluation within {benchmark.tolerance:g} eV of {lowest:.4f} eV, {which}, or of an"
+        " equivalent structure.",
         soft_wrap=True,
     )
     console.print(shown)

@@ -19,6 +19,8 @@ class Spending:
     ----------
     energies
         Of each, eV; None of a failed one.
+    structure_ids
+        Of each, the id of its structure.
     cpu_s
         Processor time in s of the whole campaign (searches, trainings, evaluations) by the end of each.
     total_cpu_s
@@ -26,6 +28,7 @@ class Spending:
     """
 
     energies: tuple[float | None, ...]
+    structure_ids: tuple[str, ...]
     cpu_s: tuple[float, ...]
     total_cpu_s: float
 
@@ -74,6 +77,7 @@ def spending(store: Store, campaign_id: str, reference_hash: str) -> Spending:
         cpu_s.append(sums[bisect_right(times, when)] + evaluating)
     return Spending(
         energies=tuple(raw["energy"] for *_, raw in found),
+        structure_ids=tuple(structure_id for _, _, structure_id, _ in found),
         cpu_s=tuple(cpu_s),
         total_cpu_s=evaluating + sum(_searching(round_) + _training(round_) for round_ in every),
     )
