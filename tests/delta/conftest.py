@@ -1,4 +1,6 @@
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,6 +9,8 @@ from ase.build import fcc111
 
 from godelta.delta.model import Correction
 from godelta.delta.sparse_gp import SparseGP
+
+sys.path.insert(0, str(Path(__file__).parent))  # for `embedding_toy`
 
 
 def _cluster(seed: int, formula: str = "Ag4S3", spread: float = 1.6) -> Atoms:
@@ -65,3 +69,12 @@ def _whitened(correction: Correction) -> tuple:
 @pytest.fixture
 def whitened() -> Callable[[Correction], tuple]:
     return _whitened
+
+
+@pytest.fixture
+def data(cluster, toy_energy):
+    def make(n, start=0, formulas=("Ag4S3", "Ag3S4", "Ag2S2")):
+        structures = [cluster(k, formulas[k % len(formulas)]) for k in range(start, start + n)]
+        return structures, np.array([toy_energy(a) for a in structures]), [f"id-{k:03d}" for k in range(n)]
+
+    return make

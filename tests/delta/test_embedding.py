@@ -5,22 +5,27 @@ from hashlib import sha256
 
 import numpy as np
 import pytest
+from embedding_toy import (
+    SPECIES,
+    Features,
+    embedding,
+    fit,
+    fit_forces,
+    latent,
+    predict,
+    true_forces,
+    truth,
+)
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import Kernel
 
-from godelta.delta.embedding import EmbeddingCorrection, train_embedding
+from godelta.delta.embedding import train_embedding
 from godelta.delta.embedding_head import batched, on_cpu
 from godelta.delta.explain import atomic_corrections, environments_of, influences
 from godelta.delta.gradients import directions_of
-from godelta.delta.local_kernel import Environments
 from godelta.delta.model import Learnt
-from godelta.delta.settings import DeltaSettings
-from godelta.delta.sparse_gp import SparseGP
 from godelta.errors import GodeltaError, InputError
-from godelta.foundation.base import FoundationIdentity
 
-SPECIES = (16, 47)
-SIZE = 5
 ALL = [
     {"aggregation": "global"},
     {"aggregation": "global", "pooling": "sum"},
@@ -35,72 +40,6 @@ NAMES = ["-".join(str(value) for value in one.values()) for one in ALL]
 @pytest.fixture(autouse=True)
 def _torch(require):
     require("chgnet")  # it brings PyTorch
-
-
-def embedding(**changes) -> DeltaSettings:
-    return DeltaSettings.model_validate(
-        {"descriptor": "embedding", "aggregation": "global", "force_directions": 0} | changes
-    )
-
-
-class Features:
-    """A foundation that has features and nothing else: smooth functions of distances and species."""
-
-    identity = FoundationIdentity(
-        name="toy", version="1", weights_sha256="0" * 64, dtype="float64", device="cpu", energy_scale="toy"
-    )
-    feature_size = SIZE
-
-    def features(self, structures):
-        widths = np.linspace(1.5, 4.0, SIZE)
-        found = []
-        for atoms in structures:
-            r = atoms.get_all_distances()[:, :, None]
-            weight = atoms.numbers[None, :, None] / 47
-            found.append(np.sum(weight * np.exp(-((r / widths) ** 2)), axis=1))
-        return found
-
-    def site_energies(self, structures):
-        return None
-
-    def evaluate(self, structures):
-        raise NotImplementedError
-
-    def evaluate_with(self, structures, head=None, *, stress=False):
-        raise NotImplementedError
-
-
-def latent(structures):
-    import torch
-
-    from godelta.foundation.torch_graph import Latent
-
-    features = torch.tensor(np.concatenate(Features().features(structures)))
-    numbers = torch.tensor(np.concatenate([a.numbers for a in structures]))
-    owners = torch.repeat_interleave(torch.tensor([len(a) for a in structures]))
-    return Latent(features, numbers, owners, len(structures))
-
-
-def predict(correction, structures):
-    """E_Δ and sigma in eV."""
-    head = correction.head(structures, uncertainty=True)
-    head(latent(structures))
-    return head.results(len(structures))
-
-
-@pytest.fixture
-def data(cluster, toy_energy):
-    def make(n, start=0, formulas=("Ag4S3", "Ag3S4", "Ag2S2")):
-        structures = [cluster(k, formulas[k % len(formulas)]) for k in range(start, start + n)]
-        return structures, np.array([toy_energy(a) for a in structures]), [f"id-{k:03d}" for k in range(n)]
-
-    return make
-
-
-def fit(settings, structures, energies, ids, species=SPECIES) -> EmbeddingCorrection:
-    return train_embedding(
-        settings, species, structures, np.zeros(len(ids)), energies, ids, foundation=Features()
-    )
 
 
 class Structures(Kernel):
@@ -269,30 +208,6 @@ def test_the_order_of_the_data_does_not_matter(data):
     assert fit(embedding(), *shuffled).to_bytes() == first.to_bytes()
 
 
-def truth(atoms):
-    """An energy that the features can express."""
-    return float(np.sum(Features().features([atoms])[0][:, 2]))
-
-
-def true_forces(atoms, h=1e-4):
-    gradient = np.zeros((len(atoms), 3))
-    for index in np.ndindex(gradient.shape):
-        for sign in (1, -1):
-            moved = atoms.copy()
-            moved.positions[index] += sign * h
-            gradient[index] -= sign * truth(moved) / (2 * h)
-    return gradient
-
-
-def fit_forces(structures, previous=None, foundation=None, **changes):
-    names = [f"{k:03d}" for k in range(len(structures))]
-    return train_embedding(
-        embedding(**changes), SPECIES, structures, np.zeros(len(structures)), [truth(a) for a in structures],
-        names, foundation=foundation or Features(), residual_forces=[true_forces(a) for a in structures],
-        previous=previous,
-    )  # fmt: skip
-
-
 @pytest.mark.parametrize("aggregation", ["global", "atomic"])
 def test_forces_are_learnt_along_directions(cluster, aggregation):
     structures, probes = [cluster(k) for k in range(6)], [cluster(k) for k in range(100, 130)]
@@ -451,78 +366,3 @@ def test_a_batch_may_be_shown_in_pieces_and_again_in_smaller_ones(data):
         np.testing.assert_allclose(found, one_pass, rtol=1e-10)
     with pytest.raises(GodeltaError, match="5 of 6 structures"):
         head.results(6)
-
-
-def grown(settings, data, first, last):
-    """A model of `first` structures, and the data of `last`."""
-    structures, energies, ids = data(last)
-    return fit(settings, structures[:first], energies[:first], ids[:first]), (structures, energies, ids)
-
-
-def test_a_continued_fit_is_the_one_from_nothing_with_the_same_inducing_points(data):
-    settings = embedding(aggregation="atomic", inducing_points=30)
-    previous, (structures, energies, ids) = grown(settings, data, 20, 28)
-    asked = []
-
-    def embed(names, chosen):
-        asked.extend(names)
-        return Features().features(chosen)
-
-    continued = train_embedding(
-        settings, SPECIES, structures, np.zeros(28), energies, ids,
-        foundation=Features(), previous=previous, embed=embed,
-    )  # fmt: skip
-    assert asked == ids[20:]
-    assert continued.kernel is previous.kernel
-    kinds = [np.searchsorted(SPECIES, atoms.numbers) for atoms in structures]
-    seen = [Environments(f, k) for f, k in zip(Features().features(structures), kinds, strict=True)]
-    gp = SparseGP(2, settings)
-    gp.fit_rows(
-        previous.kernel,
-        previous.kernel.rows(seen),
-        gp.counts(seen),
-        energies,
-        continued.training.excess,
-    )
-    np.testing.assert_array_equal(continued.rows, gp.rows_)
-    np.testing.assert_array_equal(continued.posterior.weights, gp.posterior_.weights)
-    np.testing.assert_array_equal(continued.posterior.projection, gp.posterior_.projection)
-    assert continued.selected_environments == previous.selected_environments
-    assert continued.metrics["n_structures"] == 28
-
-
-def test_continuing_from_stored_bytes_gives_the_same_bits(data):
-    settings = embedding(aggregation="atomic", inducing_points=30, force_directions=0)
-    previous, (structures, energies, ids) = grown(settings, data, 20, 30)
-    stored = Learnt.from_bytes(Learnt(previous).to_bytes()).correction
-    values = (settings, SPECIES, structures, np.zeros(30), energies, ids)
-    first = train_embedding(*values, foundation=Features(), previous=previous)
-    again = train_embedding(*values, foundation=Features(), previous=stored)
-    assert first.to_bytes() == again.to_bytes()
-    order = np.random.default_rng(1).permutation(30)
-    shuffled = [structures[k] for k in order], np.zeros(30), energies[order], [ids[k] for k in order]
-    turned = train_embedding(settings, SPECIES, *shuffled, foundation=Features(), previous=stored)
-    assert turned.to_bytes() == first.to_bytes()
-
-
-@pytest.mark.parametrize("reason", ["twice", "few", "lost", "settings", "foundation", "rows", "global"])
-def test_when_a_fit_starts_from_nothing(data, reason):
-    changes = {"aggregation": "global" if reason == "global" else "atomic", "inducing_points": 30}
-    if reason == "few":
-        changes["inducing_points"] = 500
-    settings = embedding(**changes)
-    previous, (structures, energies, ids) = grown(settings, data, 20, 42 if reason == "twice" else 24)
-    values = structures, energies, ids
-    if reason == "lost":
-        values = structures[1:], energies[1:], ids[1:]
-    if reason == "settings":
-        settings = embedding(**changes, seed=3)
-    previous = {
-        "foundation": replace(previous, foundation="another"),
-        "rows": replace(previous, rows=None),
-    }.get(reason, previous)
-    continued = train_embedding(
-        settings, SPECIES, values[0], np.zeros(len(values[2])), *values[1:],
-        foundation=Features(), previous=previous,
-    )  # fmt: skip
-    assert continued.to_bytes() == fit(settings, *values).to_bytes()
