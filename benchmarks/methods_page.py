@@ -2,6 +2,7 @@
 
 import json
 import math
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,11 @@ say little: 10 successes of 20 mean 30 to 70 %. Methods are at their presets `de
 they stop at success.
 """
 
+WAYS = {
+    "bfgs": "ASE's BFGS in the reference",
+    "own steps": "refinement, Δ-model of its own steps",
+    "campaign": "refinement, Δ-model of 40 other structures too",
+}
 TEXTS = {
     "cu12ag-methods": "Cu12Ag: reference EMT, foundation EMT with Cu and Ag exchanged, which wants Ag in the"
     " centre; the truth has it outside.",
@@ -37,6 +43,33 @@ def methods_section() -> str:
     for path in sorted(RESULTS.glob("methods_*.json")):
         parts.append(_landscape(json.loads(path.read_text())))
     return "\n".join([HEAD, *parts]) if parts else ""
+
+
+def refinement(data: dict[str, Any]) -> str:
+    """Evaluations from a structure to a minimum of the reference."""
+    rows = []
+    for system in dict.fromkeys(run["system"] for run in data["runs"]):
+        for way, name in WAYS.items():
+            own = [run for run in data["runs"] if (run["system"], run["way"]) == (system, way)]
+            if own:
+                counts = [run["evaluations"] for run in own]
+                energies = [run["energy"] for run in own]
+                rows.append(
+                    [
+                        system,
+                        name,
+                        len(own),
+                        f"{median(counts):g} ({min(counts)}-{max(counts)})",
+                        sum(run["converged"] for run in own),
+                        f"{median(energies):.3f}",
+                    ]
+                )
+    head = ["system", "relaxed by", "n", "evaluations, median (range)", "converged", "energy, median, eV"]
+    return (
+        "## Refinement (`refinement.py`)\n\nEvaluations from a random structure, relaxed in the bare foundation, to a"
+        f" minimum of the reference: no force above {data['fmax']:g} eV/Å. The same structures for all.\n\n"
+        f"{table(head, rows)}\n{where(data)}"
+    )
 
 
 def _landscape(data: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from batches_page import batches
 from cluster_page import cluster_overhead, cluster_queue, cluster_round, cluster_submit
 from engine_ledger import engine_seconds
 from learning_page import learning_curves
+from methods_page import methods_section, refinement
 from page import JOBS, load_range, table, where
 from record import RESULTS
 
@@ -49,11 +50,13 @@ def main() -> None:
         ("agox_predictions", agox_predictions),
         ("delta_forces", delta_forces),
         ("learning_curves", learning_curves),
+        ("refinement", refinement),
         ("duplicates", duplicates),
     ):
         path = RESULTS / f"{name}.json"
         if path.exists():
             parts.append(section(json.loads(path.read_text())))
+    parts.append(methods_section())
     PAGE.write_text("\n".join(parts), encoding="utf-8")
 
 
