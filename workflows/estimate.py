@@ -12,7 +12,7 @@ from godelta.campaign import CampaignConfig
 from godelta.errors import InputError
 from godelta.reference.registry import reference_hash
 from godelta.store.database import Store
-from godelta.store.documents import RoundKey
+from godelta.store.documents import REFINEMENT_CHAIN, RoundKey
 from godelta.store.workspace import Workspace
 from godelta.workflows.launcher import own_resources, scripts
 from godelta.workflows.resource_classes import class_for
@@ -42,12 +42,21 @@ class Plan:
         Most rounds of all chains together.
     costs
         What it may cost at most, by role.
+    evaluations
+        Most evaluations of the search.
+    refinement
+        Evaluations of its refinement, where each structure needs all that it may have.
+    fireworks
+        All jobs that the search may put into the queue, and those of such a refinement.
     """
 
     config: CampaignConfig
     jobs: dict[str, int]
     rounds: int
     costs: dict[str, Cost]
+    evaluations: int
+    refinement: int
+    fireworks: int
 
 
 def plan(config: CampaignConfig, workspace: Workspace, store: Store | None) -> Plan:
@@ -58,10 +67,11 @@ def plan(config: CampaignConfig, workspace: Workspace, store: Store | None) -> P
     InputError
         The workspace has no file for a class, or one that cannot be used.
     """
-    key = RoundKey("0" * 24, 0, 0)
-    flow = RoundFlowMaker().make(key, 0, config)
-    jobs = Counter(job.config.manager_config["_category"] for job in flow.jobs if isinstance(job, Job))
+    jobs = _jobs(config, 0)
     rounds = config.budget.rounds * config.budget.chains
+    fireworks = rounds * sum(jobs.values())
+    if config.refine.best:  # the last round only judges what the one before has given
+        fireworks += (config.refine.evaluations + 1) * sum(_jobs(config, REFINEMENT_CHAIN).values())
     names = categories(config)
     own = own_resources([config])
     fields = {
@@ -71,7 +81,25 @@ def plan(config: CampaignConfig, workspace: Workspace, store: Store | None) -> P
         "reference": _reference_cost(config, store, fields["evaluate"]),
         "search": _search_cost(config, store, rounds, fields["search"]),
     }
-    return Plan(config, dict(jobs), rounds, {role: cost for role, cost in costs.items() if cost})
+    return Plan(
+        config,
+        jobs,
+        rounds,
+        {role: cost for role, cost in costs.items() if cost},
+        config.budget.evaluations,
+        _refining(config),
+        fireworks,
+    )
+
+
+def _jobs(config: CampaignConfig, chain: int) -> dict[str, int]:
+    """Fireworks of one round of a chain, by category."""
+    flow = RoundFlowMaker().make(RoundKey("0" * 24, chain, 0), 0, config)
+    return dict(Counter(job.config.manager_config["_category"] for job in flow.jobs if isinstance(job, Job)))
+
+
+def _refining(config: CampaignConfig) -> int:
+    return config.refine.best * config.refine.evaluations
 
 
 def batch_scripts(workspace: Workspace, configs: dict[Path, CampaignConfig]) -> dict[str, str]:
@@ -93,7 +121,8 @@ def _reference_cost(config: CampaignConfig, store: Store | None, fields: dict[st
     """Evaluations times their mean wall time on the cores of a batch job, else times the limit."""
     seconds = _mean_evaluation(store, reference_hash(config.reference)) if store else None
     limit = config.reference.limits.wall_seconds
-    hours = config.budget.evaluations * (limit if seconds is None else seconds) * _cores(fields) / 3600.0
+    evaluations = config.budget.evaluations + _refining(config)
+    hours = evaluations * (limit if seconds is None else seconds) * _cores(fields) / 3600.0
     return Cost(hours, 0.0, seconds is not None)
 
 

@@ -21,17 +21,23 @@ def show_plan(paths: Sequence[Path], folder: Path | None) -> None:
         plans = [plan(config, workspace, store) for config in configs.values()]
     shown = table("campaign", "rounds", "Fireworks", "categories", "evaluations", "CPU hours", "GPU hours")
     for each in plans:
-        per_round = sum(each.jobs.values())
         shown.add_row(
             each.config.name,
             f"<= {each.rounds}",
-            f"<= {each.rounds * per_round}",
+            f"<= {each.fireworks}",
             ", ".join(f"{category} {count}" for category, count in sorted(each.jobs.items())),
-            f"<= {each.config.budget.evaluations}",
+            f"<= {each.evaluations}" + (f" + {each.refinement}" if each.refinement else ""),
             _hours([cost.cpu_hours for cost in each.costs.values()]),
             _hours([cost.gpu_hours for cost in each.costs.values()]),
         )
     console.print(shown)
+    for each in plans:
+        if each.refinement:
+            best, most = each.config.refine.best, each.config.refine.evaluations
+            console.print(
+                f"After the search, {each.config.name} refines its {best} lowest structures,"
+                f" with {most} evaluations each at most: these are in the hours."
+            )
     limits: dict[bool, list[str]] = {True: [], False: []}
     for each in plans:
         for role, cost in each.costs.items():
