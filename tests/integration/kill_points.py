@@ -7,6 +7,7 @@ What a worker imports and compiles is there before it is forked: see warm_up.
 """
 
 import contextlib
+import hashlib
 import importlib
 import json
 import os
@@ -121,8 +122,10 @@ def report(workspace: Workspace) -> dict[str, Any]:
 
     store = workspace.connect()
     campaign = campaigns.list_campaigns(store)[0]
+    every_round = rounds.rounds_of(store, campaign.campaign_id)
+    walkers = [rounds.load_search_state(store, round_.key) or b"" for round_ in every_round]
     selections = []
-    for round_ in rounds.rounds_of(store, campaign.campaign_id):
+    for round_ in every_round:
         documents = [structures.get_structure(store, i) for i in round_.selection]
         done = [
             evaluations.get_evaluation(store, d.structure_hash, campaign.reference_hash) for d in documents
@@ -133,9 +136,11 @@ def report(workspace: Workspace) -> dict[str, Any]:
     answer = {
         "state": campaign.state,
         "reason": campaign.reason,
-        "rounds": [round_.state for round_ in rounds.rounds_of(store, campaign.campaign_id)],
-        "failures": [round_.failures for round_ in rounds.rounds_of(store, campaign.campaign_id)],
+        "rounds": [round_.state for round_ in every_round],
+        "failures": [round_.failures for round_ in every_round],
         "selections": selections,
+        "statistics": [round_.statistics for round_ in every_round],
+        "walkers": [hashlib.sha256(blob).hexdigest() for blob in walkers],
         "spent": campaign.spent,
         "reserved": list(campaign.reserved),
         "pending": store.evaluations.count_documents({"state": "pending"}),
