@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jobflow import Maker, job
 
 from godelta.analysis.duplicates import distinct
+from godelta.delta.model import DeltaModel
 from godelta.makers.documents import candidate_document
 from godelta.makers.joblog import logged
 from godelta.makers.search import round_potential, saved_state
@@ -19,9 +20,10 @@ from godelta.search.proposals import structure_at
 from godelta.search.refinement import Refinement, RefinementState
 from godelta.search.settings import REFINEMENT
 from godelta.search.state import Evaluated
-from godelta.store import evaluations, rounds, structures
+from godelta.store import campaigns, evaluations, rounds, structures
 from godelta.store.database import Superseded
-from godelta.store.documents import RoundKey
+from godelta.store.documents import RoundDocument, RoundKey
+from godelta.store.retries import unfinished
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +55,9 @@ def run_refine(session: Session, key: RoundKey, epoch: int) -> dict[str, Any]:
     method = Refinement(parts.config.refine, parts.problem)
     try:
         round_, potential = round_potential(session, key, epoch, round_)
+        # What repels failed structures lies in the way here: a step that fails is made shorter anyhow.
+        model = session.learnt(round_.model_id).correction
+        potential = replace(potential, potential=DeltaModel(parts.foundation, model))
         rounds.change_state(store, key, epoch, round_.state, "searching")
         saved = saved_state(session, key)
         state = method.load(saved) if saved is not None else _judged(session, method, key)
@@ -62,13 +67,9 @@ def run_refine(session: Session, key: RoundKey, epoch: int) -> dict[str, Any]:
             documents = [candidate_document(key, one, round_.model_id) for one in candidates]
             structures.add_candidates(store, documents)
             rounds.save_search_state(store, key, epoch, state.to_bytes(), {"iteration": state.iteration})
-        pending = {track.pending for track in state.tracks}
-        proposed = {
-            document.candidate_id: document.structure_id
-            for document in structures.round_candidates(store, key)
-            if document.candidate_id in pending
-        }
-        selection = [proposed[track.pending] for track in state.tracks if track.pending in proposed]
+        proposed = _proposed(session, key, state)
+        waiting = [proposed[track.pending] for track in state.tracks if track.pending in proposed]
+        selection = waiting[: parts.config.refine.best]
         tracks = _named(session, key, method.report(state))
         told = {
             "asked": parts.config.refine.model_dump(mode="json"),
@@ -96,14 +97,50 @@ def summary(tracks: Sequence[Mapping[str, Any]]) -> str:
 
 def _judged(session: Session, method: Refinement, key: RoundKey) -> RefinementState:
     """The state of the round before, with what came of its evaluations, and new tracks where none runs."""
+    store = session.store
     rng = generator(session.parts(key.campaign_id).config.seed, key, Stream.SEARCH)
-    blob = saved_state(session, RoundKey(key.campaign_id, key.chain, key.k - 1)) if key.k > 0 else None
+    former = rounds.find_round(store, RoundKey(key.campaign_id, key.chain, key.k - 1))
+    blob = None if former is None else saved_state(session, former.key)
     before = method.start(rng) if blob is None else method.load(blob)
+    started = campaigns.get_campaign(store, key.campaign_id).updated_at
+    if former is not None and started > former.changed_at:
+        before = method.encourage(before)
     known = evaluated(session, key, [])
-    state = method.judge(before, known)
+    state = method.judge(before, known, *_without_result(session, key, before, former))
     if any(track.status == "running" for track in state.tracks):
         return state
     return method.begin(state, _to_begin(session, method, key, state, known))
+
+
+def _proposed(session: Session, key: RoundKey, state: RefinementState) -> dict[str, str]:
+    """Structure ids of what the tracks wait for, by the search's own names."""
+    documents = [
+        *structures.selected_structures(session.store, key.campaign_id, key.chain),
+        *structures.round_candidates(session.store, key),
+    ]
+    pending = {track.pending for track in state.tracks if track.pending}
+    return {
+        name: document.structure_id
+        for document in documents
+        for name in (document.candidate_id, *(seen.candidate_id for seen in document.sightings))
+        if name in pending
+    }
+
+
+def _without_result(
+    session: Session, key: RoundKey, state: RefinementState, former: RoundDocument | None
+) -> tuple[set[str], set[str]]:
+    """What the tracks wait for and has no result, good or bad; and what of it the last round had selected.
+
+    A round has selected more than it evaluates where `refine.best` has become smaller or larger since it
+    was planned, or the budget of processor time was spent.
+    """
+    proposed = _proposed(session, key, state)
+    level = reference_hash(session.parts(key.campaign_id).config.reference)
+    missing = {one.structure_id for one in unfinished(session.store, list(proposed.values()), level)}
+    waiting = {name for name, structure_id in proposed.items() if structure_id in missing}
+    chosen = set() if former is None else set(former.selection)
+    return waiting, {name for name in waiting if proposed[name] in chosen}
 
 
 def _to_begin(
@@ -115,9 +152,10 @@ def _to_begin(
 ) -> list[Evaluated]:
     """Of the lowest different structures those that no track began from, or has arrived at.
 
-    Steps of refinements count as what they arrived at: one that is on its way is no structure of its own.
+    Steps of refinements count as what they arrived at: one that is on its way is no structure of its own. But
+    where there is no track, they are all that is left of a state that was lost.
     """
-    steps = _steps(session, key)
+    steps = _steps(session, key) if state.tracks else set()
     ends = {track.at for track in state.tracks}
     pool = [item for item in known if ends.intersection(item.names) or not steps.intersection(item.names)]
     pool.sort(key=lambda item: item.energy)

@@ -4,7 +4,7 @@ Each step costs one evaluation, and all that it knows of the reference is in the
 anywhere, and its evaluations are ones that the Δ-model learns from like any other.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self, get_args
 
@@ -48,7 +48,7 @@ class Track:
     evaluations
         Paid for since the start.
     misses
-        Evaluations in a row that failed.
+        Evaluations in a row that failed, or were refused.
     """
 
     start: str
@@ -134,23 +134,56 @@ class Refinement:
         ]
         return replace(state, tracks=(*state.tracks, *(self._settled(track) for track in new)))
 
-    def judge(self, state: RefinementState, evaluated: Sequence[Evaluated]) -> RefinementState:
+    def judge(
+        self,
+        state: RefinementState,
+        evaluated: Sequence[Evaluated],
+        waiting: Collection[str] = (),
+        refused: Collection[str] = (),
+    ) -> RefinementState:
         """What came of the evaluations that were pending; one that is missing has failed.
 
         Ended tracks go on where the settings allow more than they did, or ask for smaller forces.
+
+        Parameters
+        ----------
+        waiting
+            Ids of candidates that nobody has tried to evaluate yet: they stay pending.
+        refused
+            Ids of candidates that were to be evaluated and have no result. They stay pending too, for a few
+            times.
         """
         known = {name: item for item in evaluated for name in item.names}
-        tracks = tuple(self._judged(track, known) for track in state.tracks)
-        return replace(state, tracks=tracks, stepped=False)
+        tracks = []
+        for track in state.tracks:
+            if track.pending in refused:
+                missed = replace(track, misses=track.misses + 1)
+                given_up = missed.misses >= MOST_MISSES
+                tracks.append(self._settled(replace(missed, pending="")) if given_up else missed)
+            elif track.pending and track.pending in waiting:
+                tracks.append(track)
+            else:
+                tracks.append(self._judged(track, known))
+        return replace(state, tracks=tuple(tracks), stepped=False)
+
+    def encourage(self, state: RefinementState) -> RefinementState:
+        """Tracks that failed run again, and none has failed yet: somebody may have mended the reference."""
+        tracks = []
+        for track in state.tracks:
+            if track.status == "failed":  # with a reach of its own: what has failed is not evaluated again
+                track = replace(track, status="running", tether=FIRST_TETHER / 2.0)  # noqa: PLW2901
+            tracks.append(replace(track, misses=0))
+        return replace(state, tracks=tuple(tracks))
 
     def step(self, state: RefinementState, potential: Potential) -> tuple[RefinementState, list[Candidate]]:
         """The next structures to be evaluated, of the first `best` tracks that run."""
         iteration = state.iteration + 1
+        room = self.settings.best - sum(bool(track.pending) for track in state.tracks)
         tracks: list[Track] = []
         candidates: list[Candidate] = []
         for number, track in enumerate(state.tracks):
             after, new = track, None
-            if track.status == "running" and not track.pending and len(candidates) < self.settings.best:
+            if track.status == "running" and not track.pending and len(candidates) < room:
                 after, new = self._stepped(track, potential, (state.token, iteration, number))
             tracks.append(after)
             candidates += [new] if new is not None else []
