@@ -312,7 +312,7 @@ def test_a_worker_that_died_in_a_step(
 
 
 def test_failed_steps_are_not_tried_again(refining, opened, findings, restart, take_jobs):
-    campaign_id = refining()
+    campaign_id = refining(refine={"best": 2, "fmax": 0.3, "evaluations": 4})
     key = RoundKey(campaign_id, REFINEMENT_CHAIN, 0)
     level = campaigns.get_campaign(opened, campaign_id).reference_hash
     (first, *_) = rounds.get_round(opened, key).selection
