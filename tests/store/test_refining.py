@@ -72,7 +72,7 @@ def test_a_status_of_all_and_the_progress_of_one_agree(store, make_campaign):
     campaign_id = make_campaign(budget=10).campaign_id
     for document in (
         raw(0, "closed", ["a", "b"], ["running", "running"]),
-        raw(1, "closed", ["c"], ["converged", "running"]),
+        raw(1, "closed", ["b", "c"], ["converged", "running"]),  # b was refused, and is asked for again
         raw(2, "planned", []),
     ):
         store.rounds.insert_one(

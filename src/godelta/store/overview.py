@@ -179,6 +179,7 @@ def _chains(store: Store, campaign_ids: Sequence[str] | None) -> dict[str, list[
         "acceptance": {"$avg": "$progress.acceptance"},
         "model_best": "$progress.best_energy",
     }
+    is_refinement = {"$eq": ["$chain", REFINEMENT_CHAIN]}
     refined = {"round": "$k", "statuses": f"${TRACKS}.status"}
     group = {
         "_id": {"campaign_id": "$campaign_id", "chain": "$chain"},
@@ -187,7 +188,7 @@ def _chains(store: Store, campaign_ids: Sequence[str] | None) -> dict[str, list[
         "epochs": {"$sum": "$epoch"},
         "changed_at": {"$max": "$changed_at"},
         "latest": {"$max": latest},  # compared by the first field first
-        "selected": {"$sum": {"$size": {"$ifNull": ["$selection", []]}}},
+        "chosen": {"$push": {"$cond": [is_refinement, "$selection", "$$REMOVE"]}},
         "refined": {"$max": {"$cond": [{"$gt": [f"${TRACKS}", None]}, refined, None]}},
         **{name: {"$sum": f"$timings.{name}"} for name in TIMINGS},
     }
@@ -209,7 +210,8 @@ def _refinement(chains: list[Raw], campaign_state: str) -> RefinementCount | Non
     if own is None:
         return None
     statuses = own["refined"]["statuses"] if own["refined"] else []
-    return RefinementCount.of(statuses, own["selected"], own["latest"]["state"], campaign_state)
+    chosen = {structure_id for selection in own["chosen"] for structure_id in selection}
+    return RefinementCount.of(statuses, len(chosen), own["latest"]["state"], campaign_state)
 
 
 def _sums(chains: list[Raw]) -> dict[str, float]:
