@@ -53,31 +53,51 @@ def open_campaign(config: dict[str, Any], round_maker: RoundFlowMaker) -> Respon
     settings = CampaignConfig.model_validate(config)
     refuse_programs(settings, session.workspace)
     document = register(session.store, settings, session.workspace.folder)
+    campaigns.reopen(session.store, document.campaign_id)
     campaigns.set_state(session.store, document.campaign_id, ("created", "paused", "failed"), "running")
-    chains = [
-        _next_round(document.campaign_id, chain, settings, round_maker)
-        for chain in range(settings.budget.chains)
-    ]
-    flows: list[Flow | Job] = [flow for flow in chains if flow is not None]
+    flows = _what_follows(document.campaign_id, settings, round_maker)
     output = {"campaign_id": document.campaign_id, "name": document.name}
     return Response(output=output, addition=Flow(flows)) if flows else Response(output=output)
 
 
 @job
 def continue_chain(
-    campaign_id: str, chain: int, round_maker: RoundFlowMaker, after: dict[str, Any]
+    campaign_id: str, chain: int, k: int, round_maker: RoundFlowMaker, after: dict[str, Any]
 ) -> Response[dict[str, Any]]:
-    """Add the chain's next round, or end; `after` only orders the jobs."""
+    """Add what follows the chain's round k; `after` only orders the jobs.
+
+    That is its next round. Where there is none, and no other round is open, it is that of any chain that may
+    go on: one that shares had ended for lack of improvement, perhaps, and another one has found something.
+    """
     session = current_session()
     settings = CampaignConfig.model_validate(campaigns.get_campaign(session.store, campaign_id).config)
-    flow = _next_round(campaign_id, chain, settings, round_maker)
-    if flow is None and _all_closed(campaign_id):
-        flow = _next_round(campaign_id, REFINEMENT_CHAIN, settings, round_maker)
-    if flow is None and _all_closed(campaign_id):
-        state, reason = end_state(session.store, campaigns.get_campaign(session.store, campaign_id))
-        campaigns.set_state(session.store, campaign_id, "running", state, reason=reason)
-    output = {"campaign_id": campaign_id, "ended": flow is None}
-    return Response(output=output) if flow is None else Response(output=output, addition=flow)
+    flows: list[Flow | Job] = []
+    if _is_latest(campaign_id, chain, k):
+        flow = _next_round(campaign_id, chain, settings, round_maker)
+        flows = [] if flow is None else [flow]
+        if not flows and _all_closed(campaign_id):
+            flows = _what_follows(campaign_id, settings, round_maker)
+    output = {"campaign_id": campaign_id, "ended": not flows}
+    return Response(output=output, addition=Flow(flows)) if flows else Response(output=output)
+
+
+def _is_latest(campaign_id: str, chain: int, k: int) -> bool:
+    """Whether nobody has gone on with the chain after its round k, or this job has and is run again."""
+    last = rounds.last_round(current_session().store, campaign_id, chain)
+    return last is None or last.k <= k or (last.k == k + 1 and last.state == "planned")
+
+
+def _what_follows(campaign_id: str, config: CampaignConfig, round_maker: RoundFlowMaker) -> list[Flow | Job]:
+    """The next round of every chain that has one, else of the refinement; none where the campaign ends."""
+    store = current_session().store
+    for chains in (range(config.budget.chains), (REFINEMENT_CHAIN,)):
+        found = [_next_round(campaign_id, chain, config, round_maker) for chain in chains]
+        flows: list[Flow | Job] = [flow for flow in found if flow is not None]
+        if flows:
+            return flows
+    state, reason = end_state(store, campaigns.get_campaign(store, campaign_id))
+    campaigns.set_state(store, campaign_id, "running", state, reason=reason)
+    return []
 
 
 def _next_round(
@@ -97,7 +117,7 @@ def _next_round(
         key,
         round_.epoch,
         config,
-        closing=lambda after: continue_chain(campaign_id, chain, round_maker, after),
+        closing=lambda after: continue_chain(campaign_id, chain, round_.k, round_maker, after),
     )
 
 

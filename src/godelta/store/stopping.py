@@ -7,7 +7,7 @@ from godelta.search.settings import REFINEMENT
 from godelta.store import campaigns, evaluations
 from godelta.store.budget import cpu_is_spent, evaluations_left
 from godelta.store.database import Raw, Store
-from godelta.store.documents import RoundDocument
+from godelta.store.documents import REFINEMENT_CHAIN, RoundDocument
 
 NO_IMPROVEMENT = "no improvement"
 
@@ -69,7 +69,8 @@ def is_early(reason: str | None) -> bool:
 def _improved(store: Store, config: CampaignConfig, last: RoundDocument, patience: int) -> bool:
     """Whether the lowest energy has fallen over the chain's last `patience` rounds, or it is early to say.
 
-    Of chains that share, the rounds of all of them count that were closed since then, or are open.
+    Of chains that share, the rounds of all of them count that were closed since then, or are open. What
+    refinement has found does not: it is no reason to search on.
     """
     chain: Raw = {"campaign_id": last.campaign_id, "chain": last.chain}
     if last.k < patience:
@@ -80,11 +81,12 @@ def _improved(store: Store, config: CampaignConfig, last: RoundDocument, patienc
     recent: Raw = {**chain, "k": {"$gt": last.k - patience}}
     if config.share:
         since = [{"state": {"$ne": "closed"}}, {"changed_at": {"$gt": before["changed_at"]}}]
-        recent = {"campaign_id": last.campaign_id, "$or": since}
+        recent = {"campaign_id": last.campaign_id, "chain": {"$ne": REFINEMENT_CHAIN}, "$or": since}
     new = _hashes(store, recent)
     old = None if config.share else _hashes(store, chain) - new
+    refined = _hashes(store, {"campaign_id": last.campaign_id, "chain": REFINEMENT_CHAIN})
     level = campaigns.get_campaign(store, last.campaign_id).reference_hash
-    best_before = _lowest(store, last.campaign_id, level, among=old, but=new)
+    best_before = _lowest(store, last.campaign_id, level, among=old, but=new | refined)
     if best_before is None:
         return True
     asked = {"structure_hash": {"$in": sorted(new)}, "reference_hash": level, "state": "ok"}
