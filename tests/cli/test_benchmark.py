@@ -14,7 +14,7 @@ from ase import Atoms
 from godelta.analysis.comparison import Trace, success_of
 from godelta.cli.benchmark_structures import note_equivalents
 from godelta.store import campaigns, evaluations, structures
-from godelta.store.documents import StructureDocument
+from godelta.store.documents import REFINEMENT_CHAIN, StructureDocument
 
 
 @pytest.fixture
@@ -96,6 +96,28 @@ def test_interrupted_resumed_extended_and_reported(godelta, workspace, opened, w
     assert "2 campaigns, 1 of them done" in more.out
     assert "tiny.rss.s3  reached the target" in more.out
     assert "below the target: mend `target.energy`" in more.out
+
+
+@pytest.mark.slow
+def test_refinement_is_left_out_where_a_target_ends_the_search(godelta, workspace, opened, write):
+    path = write(seeds=1)
+    values = json.loads(path.read_text())
+    values["vary"] = {"search": {"rss": _rss(path)}}
+    values["campaign"] |= {"refine": {"best": 1, "fmax": 0.5}, "budget": {"rounds": 20, "evaluations": 40}}
+    path.write_text(json.dumps(values | {"name": "stopped", "target": {"energy": 100.0}}))
+    answer = godelta("benchmark", path, "-w", workspace.folder)
+    assert "stopped.rss.s1  reached the target" in answer.out, answer.err
+    assert not opened.rounds.count_documents({"chain": REFINEMENT_CHAIN})
+    # Where nothing stops it, its evaluations are ones of the campaign like all others.
+    values["campaign"]["budget"] = {"rounds": 1, "evaluations": 2}
+    path.write_text(json.dumps(values | {"name": "whole"}))
+    answer = godelta("benchmark", path, "-w", workspace.folder, "--format", "json")
+    assert answer.code == 0, answer.err
+    (run,) = answer.json()["runs"]
+    spent = campaigns.get_campaign(opened, "whole.rss.s1").spent
+    refining = opened.rounds.distinct("selection", {"chain": REFINEMENT_CHAIN})
+    assert len(run["energies"]) == 2 + len(refining) >= spent > 2
+    assert run["cpu_s"] == sorted(run["cpu_s"])
 
 
 def _history(store, campaign):

@@ -127,15 +127,15 @@ def test_a_run_refines_and_says_so(godelta, write_campaign, workspace):
     answer = godelta("run", path, "--plain", "--workspace", workspace.folder)
     assert answer.code == 0, answer.err
     assert "refining: 0 of 1 converged" in answer.out
-    spent = answer.out.partition("Of these ")[2].split()[0]
+    spent = answer.out.partition("Refinement took ")[2].split()[0]
     assert f"{2 + int(spent)} of {2 + int(spent)} evaluations spent" in answer.out
-    assert f"Of these {spent} for refinement: 1 of 1 converged." in answer.out
+    assert f"Refinement took {spent} of these: 1 of 1 converged." in answer.out
     # More is asked for: the same command goes on.
     smaller = {"best": 1, "fmax": 0.001, "evaluations": int(spent) + 1}
     more = write_campaign(name="short", budget={"rounds": 1, "evaluations": 2}, refine=smaller)
     again = godelta("run", more, "--plain", "--workspace", workspace.folder)
     assert again.code == 0, again.err
-    assert f"Of these {int(spent) + 1} for refinement: 0 of 1 converged, 1 spent." in again.out
+    assert f"Refinement took {int(spent) + 1} of these: 0 of 1 converged, 1 spent." in again.out
 
 
 def test_logs_call_its_rounds_by_their_name():

@@ -31,7 +31,7 @@ def print_results(workspace: Workspace, store: Store, campaign_id: str) -> int:
         f" ({progress.failed} failed) in {progress.closed_rounds} rounds, {progress.elapsed_s:.0f} s."
     )
     if (refinement := progress.refinement) is not None:
-        console.print(f"Of these {refinement.evaluations} for refinement: {refinement.told}.")
+        console.print(f"Refinement took {refinement.evaluations} of these: {refinement.told}.")
     _print_shares(progress)
     for path in _plot(workspace, store, campaign_id, campaign.reference_hash, progress.name):
         console.print(f"plot: {path}")
