@@ -9,6 +9,7 @@ from statistics import median
 from typing import Any
 
 from agox_page import agox_predictions, agox_table
+from agox_searches_page import agox_searches
 from batches_page import batches
 from cluster_page import cluster_overhead, cluster_queue, cluster_round, cluster_submit
 from engine_ledger import engine_seconds
@@ -48,6 +49,7 @@ def main() -> None:
         ("batches", batches),
         ("agox_table", agox_table),
         ("agox_predictions", agox_predictions),
+        ("agox_searches", agox_searches),
         ("delta_forces", delta_forces),
         ("learning_curves", learning_curves),
         ("refinement", refinement),
