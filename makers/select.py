@@ -31,7 +31,7 @@ from godelta.store.documents import RoundKey, StructureDocument, structure_hash
 from godelta.store.failures import failed_structures
 from godelta.store.retries import unfinished
 
-WORTH_A_SECOND = 0.01  # eV: the gain that a better version of an evaluated structure has to promise
+WORTH_A_SECOND = 0.02  # eV: how much lower the model has to see a better version of an evaluated structure
 
 log = logging.getLogger(__name__)
 
@@ -99,9 +99,8 @@ def _chosen(
     settings, level = parts.config.search.selection, reference_hash(parts.config.reference)
     energies = np.array([c.model_energy for c in candidates])
     uncertainties = _that_data_would_lessen(session, model_id, candidates)
-    promised = energies - settings.kappa * np.nan_to_num(uncertainties, nan=0.0)
-    if parts.config.delta.preset == "none":  # on another scale than the reference's: it promises nothing
-        promised = np.full_like(energies, np.inf)
+    # The bare foundation is on another scale than the reference: it promises nothing.
+    promised = energies if parts.config.delta.preset != "none" else np.full_like(energies, np.inf)
     evaluated = evaluations.energies(session.store, [one.structure_hash for one in seen], level)
     known = [evaluated.get(one.structure_hash) for one in seen]
     groups = _groups(candidates, energies, promised, list(zip(seen, known, strict=True)))
@@ -230,13 +229,14 @@ def _groups(
     """Labels of equivalent candidates; -1 where the same structure was selected before.
 
     A better model moves a minimum a little, and the energy there is what the campaign is after: the same
-    structure again is welcome if the model promises, at E - kappa sigma, less than the lowest of its
-    evaluations. One whose evaluation failed, or is still under way, is not.
+    structure again is welcome if the model sees it clearly below the lowest of its evaluations. Not if only
+    E - kappa sigma is: the deviation next to an evaluation is never nothing, and the same minimum would be
+    evaluated again and again. One whose evaluation failed, or is still under way, is not welcome.
 
     Parameters
     ----------
     candidates, energies, promised
-        n candidates, their model energies and E - kappa sigma (n,) in eV.
+        n candidates, their model energies and what counts against earlier evaluations, (n,) in eV.
     seen
         What was selected before, with its reference energy in eV where there is one.
     """

@@ -126,42 +126,60 @@ def test_two_of_a_kind_in_one_round_are_one_even_where_energies_differ(session, 
     assert list(rounds.get_round(opened, key).selection) == [ids[1], ids[2]]
 
 
-@pytest.mark.parametrize(("promised", "again"), [(0.9, True), (1.0, False), (1.3, False)])
+@pytest.fixture
+def evaluate(session, opened):
+    """Give a structure a reference energy in eV."""
+
+    def evaluate(key, structure_id, energy):
+        level = reference_hash(session.parts(key.campaign_id).config.reference)
+        digest = structures.get_structure(opened, structure_id).structure_hash
+        claim = evaluations.claim(opened, digest, level, owner="test", seconds=60.0)
+        evaluations.commit_ok(opened, claim, energy, np.zeros((4, 3)), {})
+
+    return evaluate
+
+
+@pytest.mark.parametrize("uncertainty", [0.001, 2.0])  # which says nothing of the minimum next door
+@pytest.mark.parametrize(("energy", "again"), [(0.9, True), (0.99, False), (1.0, False), (1.3, False)])
 def test_a_better_version_of_an_evaluated_structure_is_welcome(
-    session, begin, propose, opened, promised, again
+    session, begin, propose, opened, evaluate, energy, again, uncertainty
 ):
     first = begin(search={"selection": {"evaluations_per_round": 3}})
     (old,) = propose(first, [PYRAMID], [3.0])
     run_select(session, first, 0)
-    level = reference_hash(session.parts(first.campaign_id).config.reference)
-    digest = structures.get_structure(opened, old).structure_hash
-    claim = evaluations.claim(opened, digest, level, owner="test", seconds=60.0)
-    evaluations.commit_ok(opened, claim, 1.0, np.zeros((4, 3)), {})
+    evaluate(first, old, 1.0)
     second = RoundKey(first.campaign_id, 0, 1)
     rounds.plan_round(opened, second, None)
-    (new,) = propose(second, [PYRAMID * 1.01], [promised])  # within 0.1 Å of the old one
+    (new,) = propose(
+        second, [PYRAMID * 1.01], [energy], uncertainty=uncertainty
+    )  # within 0.1 Å of the old one
     run_select(session, second, 0)
     assert list(rounds.get_round(opened, second).selection) == ([new] if again else [])
 
 
-@pytest.mark.parametrize(("uncertainty", "again"), [(0.3, False), (0.4, True)])
-def test_what_the_kernel_cannot_express_promises_nothing(session, begin, propose, opened, uncertainty, again):
+def test_what_the_kernel_cannot_express_promises_nothing(session, begin, propose, opened):
     """A deviation of 0.15 eV per root of an atom, 0.3 eV for four, is there however often one evaluates."""
     first = begin(search={"selection": {"evaluations_per_round": 3}})
-    (old,) = propose(first, [PYRAMID], [3.0])
-    run_select(session, first, 0)
-    level = reference_hash(session.parts(first.campaign_id).config.reference)
-    digest = structures.get_structure(opened, old).structure_hash
-    claim = evaluations.claim(opened, digest, level, owner="test", seconds=60.0)
-    evaluations.commit_ok(opened, claim, 1.0, np.zeros((4, 3)), {})
     model = models.save_model(
-        opened, first.campaign_id, [digest], "settings", b"blob", hyperparameters={"discrepancy": 0.15}
+        opened, first.campaign_id, ["x"], "settings", b"blob", hyperparameters={"discrepancy": 0.15}
     )
     second = RoundKey(first.campaign_id, 0, 1)
     rounds.plan_round(opened, second, model.model_id)
-    (new,) = propose(second, [PYRAMID * 1.01], [1.2], uncertainty=uncertainty)
+    (known,) = propose(second, [PYRAMID], [1.0], uncertainty=0.3)
+    (unknown,) = propose_more(opened, second, SQUARE, 1.3, 0.4)
     run_select(session, second, 0)
-    assert list(rounds.get_round(opened, second).selection) == ([new] if again else [])
+    # 1.3 eV less 2 x 0.26 eV comes before 1.0 eV less nothing, and would come after with all of the deviations.
+    assert list(rounds.get_round(opened, second).selection) == [unknown, known]
+
+
+def propose_more(opened, key, positions, energy, uncertainty):
+    """One more candidate of a round that is searching."""
+    document = StructureDocument.from_atoms(
+        Atoms("AgCu3", positions, cell=np.eye(3) * 14.0), campaign_id=key.campaign_id, chain=key.chain,
+        round=key.k, foundation_energy=energy, model_energy=energy, uncertainty=uncertainty,
+    )  # fmt: skip
+    structures.add_candidates(opened, [document])
+    return [document.structure_id]
 
 
 @pytest.mark.parametrize(("share", "expected"), [(True, 0), (False, 1)])
