@@ -168,7 +168,7 @@ def test_what_the_kernel_cannot_express_promises_nothing(session, begin, propose
     (known,) = propose(second, [PYRAMID], [1.0], uncertainty=0.3)
     (unknown,) = propose_more(opened, second, SQUARE, 1.3, 0.4)
     run_select(session, second, 0)
-    # 1.3 eV less 2 x 0.26 eV comes before 1.0 eV less nothing, and would come after with all of the deviations.
+    # 1.3 eV less 2 x 0.26 eV comes before 1.0 eV less nothing; with the whole deviations it would come after.
     assert list(rounds.get_round(opened, second).selection) == [unknown, known]
 
 
