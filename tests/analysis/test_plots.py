@@ -44,6 +44,12 @@ def test_running_best_falls_per_chain_and_reaches_the_end():
     assert steps[0].get_color() != steps[1].get_color()
 
 
+def test_the_legend_calls_a_chain_what_it_is_told():
+    labels = _labels(energy_against_evaluations(ENERGIES, CHAINS, names={1: "refinement"}).axes[0])
+    assert {"chain 0", "refinement"} <= set(labels)
+    assert "chain 1" not in labels
+
+
 def test_far_energies_are_arrows_and_do_not_stretch_the_axis():
     energies = np.append(np.linspace(1.0, 0.0, 40), 500.0)
     axes = energy_against_evaluations(energies, np.zeros(41, dtype=int)).axes[0]
