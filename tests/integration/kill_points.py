@@ -139,6 +139,7 @@ def report(workspace: Workspace) -> dict[str, Any]:
         "rounds": [round_.state for round_ in every_round],
         "failures": [round_.failures for round_ in every_round],
         "selections": selections,
+        "progress": [round_.progress for round_ in every_round],
         "statistics": [round_.statistics for round_ in every_round],
         "walkers": [hashlib.sha256(blob).hexdigest() for blob in walkers],
         "spent": campaign.spent,

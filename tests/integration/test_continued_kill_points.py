@@ -1,6 +1,6 @@
 """A worker killed before any of its writes in a later round, of methods that are told what was evaluated.
 
-The default takes every eleventh write; GODELTA_KILL_EVERY=1 takes all.
+The default takes every thirteenth write; GODELTA_KILL_EVERY=1 takes all.
 """
 
 import json
@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).with_name("continued_kill_points.py")
-EVERY = int(os.environ.get("GODELTA_KILL_EVERY", "11"))
+EVERY = int(os.environ.get("GODELTA_KILL_EVERY", "13"))
 PROCESSES = 3  # they often wait
 SAME = (
-    "state", "rounds", "failures", "selections", "statistics", "walkers", "spent", "reserved", "pending",
-    "computed", "models",
+    "state", "rounds", "failures", "selections", "progress", "statistics", "walkers", "spent", "reserved",
+    "pending", "computed", "models",
 )  # fmt: skip
 BH = {
     "method": "bh",
@@ -71,6 +71,8 @@ def test_a_method_that_is_told_what_was_evaluated(tmp_path, mongod_uri, cheap, s
     assert len(whole["selections"][2]) == 2
     assert len(set(whole["walkers"])) == 3
     assert whole["spent"] == whole["computed"] == whole["started"] == evaluations
+    if search is BH:  # a verdict on each walker's trial of the second round
+        assert all(rate is not None for rate in whole["progress"][2]["acceptance"])
     moves = whole["statistics"][2]["moves"]
     assert sum(counts["proposed"] for counts in moves.values()) == (4 if search is BH else 9)
 
