@@ -70,7 +70,10 @@ def run_select(session: Session, key: RoundKey, epoch: int) -> dict[str, Any]:
     left = evaluations_left(store, key.campaign_id, parts.config, key.chain)
     room = max(0, min(settings.evaluations_per_round, left) - len(late))
     following, count = shared_out(parts.config.search, len(steps), room)
-    chosen = _chosen(session, key, round_.model_id, candidates, seen, count)
+    preferred, others = _by_preference(session, key, candidates)
+    chosen = _chosen(session, key, round_.model_id, preferred, seen, count)
+    if len(chosen) < count:
+        chosen += _chosen(session, key, round_.model_id, others, [*seen, *chosen], count - len(chosen))
     # The late ones last: those that are under way may be in by then.
     first = [document.structure_id for document in steps[:following]]
     selection = first + [document.structure_id for document in chosen] + late
@@ -169,23 +172,34 @@ def _virtual(
 def _new_candidates(
     session: Session, key: RoundKey, seen: list[StructureDocument]
 ) -> list[StructureDocument]:
-    """The round's candidates that were never selected; of walkers only, where the settings say so.
-
-    They do where it is drawn at random, as in the papers.
-    """
-    parts = session.parts(key.campaign_id)
+    """The round's candidates that were never selected."""
     hashes = {document.structure_hash for document in seen}
-    candidates = [
+    return [
         document
         for document in structures.round_candidates(session.store, key)
         if document.structure_hash not in hashes
     ]
-    state = saved_state(session, key)
-    if parts.config.search.selection.choose != "acquisition" and state is not None:
-        method = make_method(parts.config.search, parts.problem)
-        walkers = {structure_hash(walker.atoms) for walker in method.walkers(method.load(state))}
-        return [c for c in candidates if c.structure_hash in walkers] or candidates
-    return candidates
+
+
+def _by_preference(
+    session: Session, key: RoundKey, candidates: list[StructureDocument]
+) -> tuple[list[StructureDocument], list[StructureDocument]]:
+    """Candidates to choose from first, and those for the places that are left then.
+
+    Walkers come first where the settings say so: they may all stand on structures that are known already.
+    Where it is drawn at random, as in the papers, others are no choice at all.
+    """
+    parts = session.parts(key.campaign_id)
+    choose = parts.config.search.selection.choose
+    state = saved_state(session, key) if choose in ("walkers", "random") else None
+    if state is None:
+        return candidates, []
+    method = make_method(parts.config.search, parts.problem)
+    walkers = {structure_hash(walker.atoms) for walker in method.walkers(method.load(state))}
+    preferred = [c for c in candidates if c.structure_hash in walkers]
+    if choose == "random":
+        return preferred or candidates, []
+    return preferred, [c for c in candidates if c.structure_hash not in walkers]
 
 
 def _that_data_would_lessen(

@@ -218,6 +218,46 @@ def test_at_random_walkers_only(session, begin, opened):
         assert {document.structure_hash for document in chosen} <= walkers
 
 
+def test_places_that_walkers_leave_are_for_others(session, begin, propose, opened, evaluate, monkeypatch):
+    """All walkers stand on what is known: a round without an evaluation would teach nothing."""
+    search = {"selection": {"choose": "walkers", "evaluations_per_round": 2}}
+    first = begin(search=search)
+    (known,) = propose(first, [SQUARE], [1.0])
+    run_select(session, first, 0)
+    evaluate(first, known, 1.0)
+    second = RoundKey(first.campaign_id, 0, 1)
+    rounds.plan_round(opened, second, None)
+    ids = propose(second, [turned(SQUARE), ROW, PYRAMID, BENT], [1.0, 2.0, 3.0, 4.0])
+    on = structures.get_structures(opened, [ids[0], ids[2]])  # one on what is known, one on something new
+    monkeypatch.setattr(
+        "godelta.makers.select._by_preference",
+        lambda session, key, candidates: (
+            [c for c in candidates if c.structure_id in {one.structure_id for one in on}],
+            [c for c in candidates if c.structure_id not in {one.structure_id for one in on}],
+        ),
+    )
+    run_select(session, second, 0)
+    assert list(rounds.get_round(opened, second).selection) == [ids[2], ids[1]]
+
+
+@pytest.mark.parametrize(("choose", "only"), [("walkers", False), ("random", True)])
+def test_walkers_first_or_alone(session, begin, opened, choose, only):
+    search = {"selection": {"choose": choose, "evaluations_per_round": 10}, "iterations_per_round": 4}
+    key = begin(rex=True, search=search)
+    run_search(session, key, 0)
+    run_select(session, key, 0)
+    parts = session.parts(key.campaign_id)
+    method = make_method(parts.config.search, parts.problem)
+    walkers = method.walkers(method.load(rounds.load_search_state(opened, key)))
+    on = {structure_hash(walker.atoms) for walker in walkers}
+    selection = rounds.get_round(opened, key).selection
+    found = {one.structure_id: one.structure_hash for one in structures.get_structures(opened, selection)}
+    first = [found[i] in on for i in selection]
+    assert first == sorted(first, reverse=True)
+    assert first[0]
+    assert all(first) == only
+
+
 def test_the_same_seed_selects_the_same(session, begin, opened):
     picks = []
     for name in ("a", "b"):

@@ -40,8 +40,8 @@ class SelectionSettings(Settings):
 
     choose: Literal["acquisition", "random", "walkers", "expected_improvement"] = Field(
         "acquisition",
-        description="lowest E - kappa sigma first; at random; `walkers`: structures that walkers stand on"
-        " only, lowest E - kappa sigma first; or largest expected improvement on the best evaluation first",
+        description="lowest E - kappa sigma first; at random; `walkers`: the same, structures that walkers"
+        " stand on before others; or largest expected improvement on the best evaluation first",
     )
     kappa: float = Field(2.0, ge=0, description="weight of the uncertainty in E - kappa sigma")
     evaluations_per_round: int = Field(5, ge=1, le=1000)
