@@ -110,8 +110,11 @@ class PlainState:
         values, arrays = unpack_state("plain", blob)
         walkers = tuple(
             Descent(
-                **{**plain, "parents": tuple(plain["parents"])},
-                **{name: arrays[f"{name}_{k}"] for name in _ARRAYS},
+                **{
+                    **plain,
+                    "parents": tuple(plain["parents"]),
+                    **{name: arrays[f"{name}_{k}"] for name in _ARRAYS},
+                }
             )
             for k, plain in enumerate(values.pop("walkers"))
         )
