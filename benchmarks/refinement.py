@@ -5,8 +5,8 @@
 Random structures are relaxed in the bare foundation, as a search would leave them before anything is learnt.
 From each, ASE's BFGS (its defaults) in the reference, and ours: with a Δ-model that knows nothing but the
 steps taken so far, and with one that has learnt from 40 other structures as well, as after a campaign. All to
-the same fmax of 0.05 eV/Å. Results are added to results/refinement.json as they come; what is there is not run
-again.
+the same fmax of 0.05 eV/Å. Results are added to results/refinement.json as they come; what is there is not
+run again.
 """
 
 import os
