@@ -1,7 +1,7 @@
 """The refinement job: the next step of each structure that is on its way to a minimum of the reference."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,6 +23,7 @@ from godelta.search.state import Evaluated
 from godelta.store import campaigns, evaluations, rounds, structures
 from godelta.store.database import Superseded
 from godelta.store.documents import RoundDocument, RoundKey
+from godelta.store.refining import RefinementCount
 from godelta.store.retries import unfinished
 
 log = logging.getLogger(__name__)
@@ -82,17 +83,9 @@ def run_refine(session: Session, key: RoundKey, epoch: int) -> dict[str, Any]:
     except Superseded:
         log.info("superseded: the round was planned anew")
         return {"status": "superseded"}
-    log.info("%s", summary(tracks))
+    statuses = [track["status"] for track in tracks]
+    log.info("%s", RefinementCount.of(statuses, len(selection), "selected", "running").told)
     return {"status": "selected", "selected": len(selection)}
-
-
-def summary(tracks: Sequence[Mapping[str, Any]]) -> str:
-    """How far a refinement is, in a line."""
-    count = dict.fromkeys(("running", "converged", "spent", "stuck", "failed"), 0)
-    for track in tracks:
-        count[track["status"]] += 1
-    told = ", ".join(f"{n} {name}" for name, n in count.items() if n)
-    return f"of {len(tracks)} structures that are refined: {told}" if tracks else "nothing to refine"
 
 
 def _judged(session: Session, method: Refinement, key: RoundKey) -> RefinementState:
@@ -122,7 +115,7 @@ def _proposed(session: Session, key: RoundKey, state: RefinementState) -> dict[s
     return {
         name: document.structure_id
         for document in documents
-        for name in (document.candidate_id, *(seen.candidate_id for seen in document.sightings))
+        for name in document.candidate_ids
         if name in pending
     }
 
@@ -184,10 +177,11 @@ def _steps(session: Session, key: RoundKey) -> set[str]:
 def _named(session: Session, key: RoundKey, tracks: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """With structure ids in place of the search's own names for candidates."""
     level = reference_hash(session.parts(key.campaign_id).config.reference)
-    names = {}
-    for structure, _ in evaluations.training_set(session.store, key.campaign_id, level):
-        for name in (structure.candidate_id, *(seen.candidate_id for seen in structure.sightings)):
-            names[name] = structure.structure_id
+    names = {
+        name: structure.structure_id
+        for structure, _ in evaluations.training_set(session.store, key.campaign_id, level)
+        for name in structure.candidate_ids
+    }
     return [
         track | {"start": names.get(track["start"], ""), "at": names.get(track["at"], "")} for track in tracks
     ]

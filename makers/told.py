@@ -30,7 +30,7 @@ def evaluated(session: Session, key: RoundKey, walkers: Sequence[Candidate]) -> 
     )
     # Ids hold the campaign's random id: by hash, so that the same seed searches alike.
     pairs.sort(key=lambda pair: pair[0].structure_hash)
-    names = [[s.candidate_id, *(seen.candidate_id for seen in s.sightings)] for s, _ in pairs]
+    names = [list(structure.candidate_ids) for structure, _ in pairs]
     energies = np.array([float(evaluation.energy or 0.0) for _, evaluation in pairs])
     atoms = [structure.atoms() for structure, _ in pairs]
     known = {name for own in names for name in own}

@@ -277,6 +277,11 @@ class StructureDocument(Document):
             atoms.set_constraint(FixAtoms(indices=list(self.fixed)))
         return atoms
 
+    @property
+    def candidate_ids(self) -> tuple[str, ...]:
+        """The search's own names for it, in every round that proposed it."""
+        return (self.candidate_id, *(seen.candidate_id for seen in self.sightings))
+
     def sighting(self) -> Sighting:
         """What this round knows beyond the structure itself."""
         return Sighting(**{name: getattr(self, name) for name in Sighting.model_fields})

@@ -216,7 +216,7 @@ def refinement_steps(store: Store, campaign_id: str) -> RefinementSteps:
     names = {
         name: document.structure_id
         for document in structures.get_structures(store, starts)
-        for name in (document.candidate_id, *(seen.candidate_id for seen in document.sightings))
+        for name in document.candidate_ids
     }
     before: dict[str, str] = {}
     for round_ in own:
