@@ -56,7 +56,7 @@ types: $(STAMP)
 	MYPYPATH=.types $(VENV)/bin/mypy -p godelta
 	PYTHONPATH=.types $(VENV)/bin/lint-imports
 
-gpaw: $(STAMP)  ## build serial GPAW; needs libxc-dev, libopenblas-dev and a C++ compiler
+gpaw: $(STAMP)  ## build GPAW, with MPI where mpic++ is; docs/how-to/dft-with-gpaw.md names the system packages
 	$(PYTHON) -c "import gpaw" 2>/dev/null || GPAW_CONFIG=$(CURDIR)/.ci/gpaw_siteconfig.py \
 		$(PYTHON) -m pip install --quiet -c constraints.txt gpaw gpaw-data
 

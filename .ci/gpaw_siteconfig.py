@@ -1,6 +1,10 @@
-"""Build GPAW without MPI on Debian's libraries; numpy's FFT serves as well here as FFTW."""
+"""How GPAW is built from PyPI: with MPI where its compiler is there, else serial."""
 
-mpi = False
-compiler = "g++"
-fftw = False
+import shutil
+
+mpi = shutil.which("mpic++") is not None
+compiler = "mpic++" if mpi else "g++"
+fftw = scalapack = mpi
 libraries = ["xc", "openblas"]
+if mpi:
+    libraries += ["fftw3", "scalapack-openmpi"]

@@ -46,7 +46,7 @@ SIZES = (1_000, 3_000, 10_000, 30_000, 100_000)
 PER_CAMPAIGN, PER_ROUND = 80, 20
 PAIRS = (("Ag", "S"), ("Cu", "Ag"), ("Au", "Cu"), ("Pt", "O"), ("Ag", "O"))
 FORMULAS = tuple(f"{a}{n}{b}{m}" for a, b in PAIRS for n in (8, 12, 16) for m in (4, 6, 8))
-LEVELS = ({"engine": "xtb"}, {"engine": "emt"}, {"engine": "gpaw", "settings": "pbe"})
+LEVELS = ({"engine": "xtb"}, {"engine": "emt"}, {"engine": "gpaw", "settings": "pbe-production"})
 REPEATS = 40
 START = datetime(2026, 1, 1, tzinfo=UTC)
 COLLECTIONS = ("campaigns", "rounds", "structures", "evaluations")

@@ -5,6 +5,7 @@
 FILE is a benchmark file, as those in benchmarks/methods/. Each is one `godelta benchmark` in the workspace, a
 seed of all its cells at a time; runs are added to results/methods_<name>.json as they come. Seeds that are
 there for every cell are not run again: without the workspace of before, more seeds go on all the same.
+A larger budget in FILE takes up the runs without success: from where they ended, with the same workspace.
 `--record-only` writes down what the workspace holds.
 """
 
@@ -43,11 +44,15 @@ def main() -> None:
 def _seed(file: Path, seed: int, options: argparse.Namespace) -> None:
     benchmark = read_benchmark(file)
     rows = _recorded(benchmark)
-    wanted = [(cell, seed) for cell in benchmark.cells]
     settings = _settings(benchmark)
-    if all(place in rows and rows[place]["settings"] == settings[place[0]] for place in wanted):
+    missing = [
+        cell
+        for cell in benchmark.cells
+        if (cell, seed) not in rows or not _enough(rows[cell, seed], settings[cell], benchmark)
+    ]
+    if not missing:
         return
-    document = _run(file, seed, options)
+    document = _run(file, seed, missing, options)
     for run in document["runs"]:
         place = run["cell"], run["seed"]
         if run["state"] in DONE and run["energies"]:
@@ -57,12 +62,23 @@ def _seed(file: Path, seed: int, options: argparse.Namespace) -> None:
     _save(benchmark, rows)
 
 
-def _run(file: Path, seed: int, options: argparse.Namespace) -> dict[str, Any]:
-    """The benchmark with this seed alone; what `godelta benchmark --format json` prints of it."""
+def _enough(row: dict[str, Any], wanted: str, benchmark: Benchmark) -> bool:
+    """Whether this run is that of these settings, as far as they go or as far as to the target."""
+    (identity, evaluations), (its_own, its_evaluations) = wanted.split(), row["settings"].split()
+    found = [energy for energy in row["energies"] if energy is not None]
+    reached = benchmark.target is not None and min(found) <= benchmark.target + benchmark.tolerance
+    return identity == its_own and (reached or int(its_evaluations) >= int(evaluations))
+
+
+def _run(file: Path, seed: int, cells: list[str], options: argparse.Namespace) -> dict[str, Any]:
+    """What `godelta benchmark` finds with this seed alone, and only these cells if it varies one thing."""
     options.workspace.mkdir(parents=True, exist_ok=True)
     yaml = YAML()
     values = yaml.load(file)
     values["seeds"] = [seed]
+    if len(values["vary"]) == 1:
+        (axis,) = values["vary"]
+        values["vary"][axis] = {cell: values["vary"][axis][cell] for cell in cells}
     one = options.workspace / f"{file.stem}-{seed}.yaml"
     with one.open("w") as stream:
         yaml.dump(values, stream)

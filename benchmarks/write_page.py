@@ -11,6 +11,7 @@ from typing import Any
 from agox_page import agox_predictions, agox_table
 from agox_searches_page import agox_searches
 from batches_page import batches
+from chgnet_layers_page import chgnet_layers
 from cluster_page import cluster_overhead, cluster_queue, cluster_round, cluster_submit
 from engine_ledger import engine_seconds
 from learning_page import learning_curves
@@ -46,6 +47,7 @@ def main() -> None:
         ("cluster_round", cluster_round),
         ("cluster_queue", cluster_queue),
         ("delta_cost", delta_cost),
+        ("chgnet_layers", chgnet_layers),
         ("batches", batches),
         ("agox_table", agox_table),
         ("agox_predictions", agox_predictions),

@@ -44,11 +44,21 @@ def _has_slurm() -> bool:
     return os.geteuid() == 0 and all(shutil.which(daemon, path=path) for daemon in daemons.split())
 
 
+def _has_mpi() -> bool:
+    """Whether GPAW was built with MPI, and there is something to launch it."""
+    if find_spec("gpaw") is None or shutil.which("mpirun") is None:
+        return False
+    from gpaw import cgpaw
+
+    return bool(cgpaw.have_mpi)
+
+
 OPTIONAL: dict[str, Callable[[], bool]] = {
     "chgnet": lambda: find_spec("chgnet") is not None,
     "gpaw": lambda: find_spec("gpaw") is not None,
     "mace": lambda: find_spec("mace") is not None,
     "mongod": _has_mongod,
+    "mpi": _has_mpi,
     "openssl": lambda: shutil.which("openssl") is not None,
     "orb": lambda: find_spec("orb_models") is not None,
     "sevennet": lambda: find_spec("sevenn") is not None,

@@ -123,9 +123,10 @@ def test_is_loaded_once(foundation):
 
 def test_weights_of_a_file_of_ones_own(foundation, tmp_path):
     import torch
+    from chgnet.model.model import CHGNet
 
     path = tmp_path / "mine.pth.tar"
-    mine = {"state_dict": foundation._model.state_dict(), "model_args": foundation._model.model_args}
+    mine = CHGNet.load(verbose=False).as_dict()
     mine["state_dict"]["mlp.layers.7.weight"] = 1.1 * mine["state_dict"]["mlp.layers.7.weight"]
     torch.save({"model": mine}, path)
     own = load_foundation(CHGNetSettings(weights=str(path)))

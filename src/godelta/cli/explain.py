@@ -9,6 +9,7 @@ from ase import Atoms
 from rich.markup import escape
 
 from godelta.cli.console import console, print_json, table
+from godelta.cli.drawing import save_figure
 from godelta.cli.workspace import open_existing
 from godelta.errors import InputError
 from godelta.store import campaigns, models, rounds, structures
@@ -275,9 +276,4 @@ def _draw(answer: _Answer, path: Path) -> None:
             mend="wait for the first round, or use a foundation that has energies of atoms",
         )
     figure = energies_of_atoms(answer.atoms, known, title=answer.document.formula)
-    try:
-        figure.savefig(path, bbox_inches="tight")
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"cannot be written: {error}", where=str(path), mend="choose another file, e.g. one in .png"
-        ) from None
+    save_figure(figure, path)

@@ -12,8 +12,9 @@ import typer
 
 from godelta.cli.db_commands import db_app
 from godelta.cli.foundations import foundations
+from godelta.cli.lattice import lattice
 from godelta.cli.options import FormatOption, WorkspaceOption
-from godelta.cli.questions import best, explain, models, moves, query
+from godelta.cli.questions import best, explain, models, moves, phase_diagram, query
 
 app = typer.Typer(
     name="godelta",
@@ -251,6 +252,7 @@ app.command()(models)
 app.command()(moves)
 app.command()(explain)
 app.command()(query)
+app.command("phase-diagram")(phase_diagram)
 
 
 @app.command("export")
@@ -315,6 +317,7 @@ def show_logs(
 
 
 app.command()(foundations)
+app.command()(lattice)
 
 
 @app.command()

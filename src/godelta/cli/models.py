@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from godelta.cli.console import console, print_json, table
+from godelta.cli.drawing import save_figure
 from godelta.cli.workspace import open_existing
 from godelta.errors import InputError
 from godelta.store import campaigns, evaluations, models, rounds
@@ -241,9 +242,4 @@ def _plot(sets: "dict[str, tuple[FloatArray, FloatArray]]", path: Path, title: s
             mend="wait for the second round: `godelta status` tells how far the campaign is",
         )
     figure = observed_against_expected_coverage(sets, title=title)
-    try:
-        figure.savefig(path, bbox_inches="tight")
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"cannot be written: {error}", where=str(path), mend="choose another file, e.g. one in .png"
-        ) from None
+    save_figure(figure, path)

@@ -1,5 +1,6 @@
 """Commands that ask about what campaigns have found; nothing heavy is imported here."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -122,3 +123,33 @@ def query(
         limit=limit,
     )
     show_query(wanted, workspace, export=export, output=output)
+
+
+def phase_diagram(
+    campaign: Annotated[list[str], typer.Argument(help="Names of campaigns on the same slab")],
+    gas: Annotated[
+        str | None, typer.Option(help="Element that comes from a gas [default: the only one]")
+    ] = None,
+    gas_energy: Annotated[
+        float | None, typer.Option(help="Energy of half its molecule, eV [default: evaluated]")
+    ] = None,
+    solid: Annotated[
+        list[str] | None,
+        typer.Option(help="SYMBOL=ENERGY per atom of a solid, eV, repeatable [default: fcc]"),
+    ] = None,
+    temperature: Annotated[
+        list[float] | None, typer.Option(help="Temperature of an axis of pressures, K, repeatable")
+    ] = None,
+    low: Annotated[float, typer.Option("--from", help="Lowest chemical potential, eV")] = -3.0,
+    high: Annotated[float, typer.Option("--to", help="Highest chemical potential, eV")] = 0.0,
+    plot: Annotated[Path | None, typer.Option(help="Draw the diagram to a file")] = None,
+    workspace: WorkspaceOption = None,
+    output: FormatOption = "table",
+) -> None:
+    """Which of several campaigns' surface structures is stable at which chemical potential of a gas."""
+    from godelta.cli.phase_diagram import PhaseOptions, show_phases
+
+    given = PhaseOptions(gas, gas_energy, tuple(solid or ()), span=(low, high), plot=plot, output=output)
+    if temperature:
+        given = replace(given, temperatures=tuple(temperature))
+    raise typer.Exit(show_phases(campaign, workspace, given))

@@ -20,6 +20,9 @@ RESULT = "result.json"
 
 ENGINE_MODULES = {"xtb": "xtb", "emt": "emt", "ase": "ase_calculator", "gpaw": "gpaw"}
 
+# Set by `main` for the engine: a command prefix has launched this process, possibly in many ranks.
+LAUNCHED = "GODELTA_LAUNCHED"
+
 # Where launchers tell a process its rank; only the first rank writes.
 RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID")
 
@@ -30,6 +33,8 @@ def main(scratch: Path, *, launched: bool = False) -> None:
     started = time.monotonic()
     text = (scratch / JOB).read_bytes()
     job = json.loads(text)
+    if launched:
+        os.environ[LAUNCHED] = "1"
     known = set(sys.path)
     sys.path.extend(entry for entry in job["python_path"] if entry not in known)
     outcome = _evaluate(Task.from_json(job["task"]))

@@ -53,12 +53,12 @@ class ASESettings(Settings):
 class GPAWSettings(Settings):
     """GPAW plane waves, PBE.
 
-    `pbe-light` is meant for Ag/Au-S clusters on a laptop; `pbe` takes the full PAW setups, 450 eV
-    and a k-point density for periodic directions.
+    `pbe-light` is meant for Ag/Au-S clusters on a laptop; `pbe-production` takes the full PAW setups, 500 eV,
+    a k-point density for periodic directions and a dipole correction for slabs.
     """
 
     engine: Literal["gpaw"] = "gpaw"
-    settings: Literal["pbe-light", "pbe"] = "pbe-light"
+    settings: Literal["pbe-light", "pbe-production"] = "pbe-light"
     overrides: dict[str, Any] = Field(
         default_factory=dict, description="gpaw.GPAW arguments, on top of the preset"
     )

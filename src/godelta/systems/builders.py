@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.build import fcc100, fcc111
 from ase.data import atomic_numbers, reference_states
 from ase.io import read
 
@@ -25,8 +24,7 @@ from godelta.systems.settings import (
     SystemSettings,
     TemplateSettings,
 )
-
-_SLABS: dict[str, Any] = {"fcc111": fcc111, "fcc100": fcc100}
+from godelta.systems.slabs import fcc_slab
 
 
 def build_problem(settings: SystemSettings, base: Path) -> SearchProblem:
@@ -79,21 +77,14 @@ def _surface(settings: SurfaceSettings, numbers: IntArray) -> SearchProblem:
                 mend="give lattice_constant in Å",
             )
         a = state["a"]
-    try:
-        slab = _SLABS[settings.builder](settings.element, size=settings.size, a=a, periodic=True)
-    except ValueError as error:
-        raise InputError(
-            f"ASE cannot build this slab: {error}",
-            where="system.size",
-            mend="take other repetitions: even numbers fit every builder",
-        ) from error
+    slab = fcc_slab(settings, a)
     # Half of the vacuum lies below: codes with a non-periodic direction need it on both sides.
     top = float(np.ptp(slab.positions[:, 2])) + settings.confinement.top
     cell = np.array(slab.cell)
     cell[2] = (0.0, 0.0, settings.vacuum + max(top, float(np.ptp(slab.positions[:, 2]))))
     slab.positions[:, 2] += 0.5 * settings.vacuum - slab.positions[:, 2].min()
-    held = settings.size[2] if settings.fixed_layers is None else settings.fixed_layers
-    fixed = np.asarray(slab.get_tags() > settings.size[2] - held, dtype=np.bool_)  # tag 1 is the top layer
+    held = settings.layers if settings.fixed_layers is None else settings.fixed_layers
+    fixed = np.asarray(slab.get_tags() > settings.layers - held, dtype=np.bool_)  # tag 1 is the top layer
     template = Atoms(slab.numbers, slab.positions, cell=cell, pbc=(True, True, False))
     return SearchProblem(template, fixed, numbers, _above(template, settings.confinement))
 
