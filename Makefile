@@ -56,9 +56,10 @@ types: $(STAMP)
 	MYPYPATH=.types $(VENV)/bin/mypy -p godelta
 	PYTHONPATH=.types $(VENV)/bin/lint-imports
 
+# Without pip's cache: a wheel kept there may have been built before mpic++ was installed.
 gpaw: $(STAMP)  ## build GPAW, with MPI where mpic++ is; docs/how-to/dft-with-gpaw.md names the system packages
 	$(PYTHON) -c "import gpaw" 2>/dev/null || GPAW_CONFIG=$(CURDIR)/.ci/gpaw_siteconfig.py \
-		$(PYTHON) -m pip install --quiet -c constraints.txt gpaw gpaw-data
+		$(PYTHON) -m pip install --quiet --no-cache-dir -c constraints.txt gpaw gpaw-data
 
 bench: $(STAMP)
 	$(PYTHON) benchmarks/delta_cost.py
