@@ -70,6 +70,8 @@ Units: eV, Å, eV/Å; kT in eV.
 *Identity* keys decide the results (`system`, `foundation`, `delta`, `search`, `reference`, `share`, `seed`);
 changing one makes another campaign, which needs another name. `budget`, `refine`, `resources`, `tags` and
 `reference.limits` may be changed when a campaign is resumed.
+
+`system.formula` may be a list: [a study](how-to/studies.md), one campaign for each formula.
 """
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from godelta.campaign import CampaignConfig
-from godelta.campaign_file import read_campaign
+from godelta.campaign_file import read_campaign, read_campaigns
 from godelta.errors import InputError
 
 GOOD = """\
@@ -151,3 +151,47 @@ def test_tags_are_words_and_no_part_of_the_identity(tmp_path):
     assert tagged.identity_hash() == plain.identity_hash()
     assert "`tags" in message(tmp_path, GOOD + "tags: ['two words']\n")
     assert "`tags" in message(tmp_path, GOOD + "tags: silver\n")
+
+
+STUDY = GOOD.replace("formula: Ag8S4", "formula: [Ag4S2, Ag8S4]")
+
+
+def test_a_study_is_a_campaign_for_each_formula(tmp_path):
+    path = write(tmp_path, STUDY + "tags: [silver]\n")
+    first, second = read_campaigns(path)
+    assert (first.name, second.name) == ("ag8s4.Ag4S2", "ag8s4.Ag8S4")
+    assert (first.system.formula, second.system.formula) == ("Ag4S2", "Ag8S4")
+    assert first.tags == second.tags == ("silver", "ag8s4")
+    alone = read_campaign(write(tmp_path, GOOD))
+    assert second.identity() == alone.identity()
+    assert read_campaigns(write(tmp_path, GOOD)) == [alone]
+
+
+def test_a_study_where_one_campaign_is_meant(tmp_path):
+    text = message(tmp_path, STUDY)
+    assert "study of 2 formulas" in text
+    assert "ag8s4.Ag4S2" in text
+
+
+@pytest.mark.parametrize(
+    ("formulas", "expected"),
+    [
+        ("[]", ["line 2", "a list of 1 to 100 different ones"]),
+        ("[Ag4S2, Ag4S2]", ["line 2", "different"]),
+        ("[Ag4S2, 3]", ["line 2", "one formula, or a list"]),
+        ("[Ag4S2, Ag4Xx2]", ["line 2", "formula", "Xx"]),
+        ("[Ag4S2, {}]", ["line 2", "formula"]),
+    ],
+)
+def test_a_study_with_a_wrong_list(tmp_path, formulas, expected):
+    with pytest.raises(InputError) as caught:
+        read_campaigns(write(tmp_path, GOOD.replace("Ag8S4", formulas)))
+    for part in expected:
+        assert part in str(caught.value)
+
+
+def test_other_mistakes_of_a_study_are_named_with_their_line(tmp_path):
+    with pytest.raises(InputError, match=r"line 5: unknown key `search.wlakers`"):
+        read_campaigns(write(tmp_path, STUDY.replace("walkers: 6", "wlakers: 6")))
+    with pytest.raises(InputError, match="`name` is missing"):
+        read_campaigns(write(tmp_path, STUDY.replace("name: ag8s4\n", "")))

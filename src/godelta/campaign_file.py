@@ -1,6 +1,7 @@
 """Reading a campaign file: YAML in, CampaignConfig out, or one message that says what to mend."""
 
 import difflib
+import re
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -12,19 +13,76 @@ from godelta.campaign import CampaignConfig
 from godelta.errors import InputError
 from godelta.yaml_file import YamlFile, read_yaml
 
+MOST_FORMULAS = 100
+
 
 def read_campaign(path: Path) -> CampaignConfig:
-    """Read and check a campaign file.
+    """Read and check a file of one campaign.
 
     Raises
     ------
     InputError
-        The file cannot be read, is no YAML, or does not describe a campaign; the message names
+        The file cannot be read, is no YAML, or does not describe one campaign; the message names
         every line to mend.
     """
+    configs = read_campaigns(path)
+    if len(configs) > 1:
+        raise InputError(
+            f"it is a study of {len(configs)} formulas, and this is about one campaign",
+            where=str(path),
+            mend=f"name one of them, e.g. {configs[0].name}, or leave one formula in the file",
+        )
+    return configs[0]
+
+
+def read_campaigns(path: Path) -> list[CampaignConfig]:
+    """Read and check a campaign file: one campaign, or one for each formula of a study.
+
+    A study has a list in `system.formula`. Its campaigns are called NAME.FORMULA and have the tag NAME.
+
+    Raises
+    ------
+    InputError
+        As `read_campaign`.
+    """
     file = _parse(path)
+    formulas = _formulas(path, file)
+    if formulas is None:
+        return [_validated(path, file, file.values)]
+    return [_validated(path, file, _member_of_study(file.values, formula)) for formula in formulas]
+
+
+def _formulas(path: Path, file: YamlFile) -> list[str] | None:
+    """The formulas of a study; None where the file is of one campaign."""
+    system = file.values.get("system")
+    formulas = system.get("formula") if isinstance(system, dict) else None
+    if not isinstance(formulas, list):
+        return None
+    words = all(isinstance(formula, str) for formula in formulas)
+    if words and 1 <= len(formulas) == len(set(formulas)) <= MOST_FORMULAS:
+        return formulas
+    raise InputError(
+        f"`system.formula` has to be one formula, or a list of 1 to {MOST_FORMULAS} different ones",
+        where=f"{path}, line {file.position(('system', 'formula'))[1]}",
+        mend="e.g. formula: [Cu4O3, Cu5O4]",
+    )
+
+
+def _member_of_study(values: dict[str, Any], formula: str) -> dict[str, Any]:
+    study = values.get("name")
+    if not isinstance(study, str):
+        return values  # the check of the values says so
+    tags = values.get("tags", [])
+    return values | {
+        "name": f"{study}.{re.sub(r'[^A-Za-z0-9]+', '-', formula)}",
+        "tags": [*tags, study] if isinstance(tags, list) and study not in tags else tags,
+        "system": values["system"] | {"formula": formula},
+    }
+
+
+def _validated(path: Path, file: YamlFile, values: dict[str, Any]) -> CampaignConfig:
     try:
-        return CampaignConfig.model_validate(file.values)
+        return CampaignConfig.model_validate(values)
     except ValidationError as error:
         problems = [describe(details, file) for details in error.errors(include_url=False)]
     problems.sort()

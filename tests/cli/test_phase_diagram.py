@@ -69,6 +69,13 @@ def test_lines_ranges_and_the_picture(finish_on_slab, ask, opened, tmp_path):
     assert "not refined is no minimum" in table.out
 
 
+def test_a_study_stands_for_its_campaigns(finish_on_slab, ask):
+    for formula in ("O", "CuO2"):
+        finish_on_slab(f"oxides.{formula}", formula, tags=["oxides"])
+    found = ask("oxides", "oxides.O", "--format", "json").json()
+    assert [row["name"] for row in found["phases"]] == ["oxides.O", "oxides.CuO2"]
+
+
 def test_energies_can_be_given(finish_on_slab, ask):
     finish_on_slab("two", "CuO2")
     levels = ask("two", "--gas-energy", "-4.5", "--solid", "Cu=-3.25", "--format", "json").json()["levels"]

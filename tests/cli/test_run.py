@@ -44,6 +44,21 @@ def test_run_to_the_end_and_again(godelta, workspace, opened, write_campaign):
     assert campaigns.get_campaign(opened, "cheap").spent > campaign.spent
 
 
+def test_a_study(godelta, workspace, opened, write_campaign, cheap):
+    system = cheap()["system"] | {"formula": ["Cu4", "Cu3Ag"]}
+    path = write_campaign(system=system, budget={"rounds": 1})
+    answer = godelta("run", path, "-w", workspace.folder, "--plain")
+    assert answer.code == 0, answer.err
+    assert "1 of 2: cheap.Cu4" in answer.out
+    states = [campaigns.get_campaign(opened, f"cheap.{formula}").state for formula in ("Cu4", "Cu3Ag")]
+    assert states == ["finished", "finished"]
+    last = answer.out.splitlines()[-4:]
+    for formula in ("Cu4", "Cu3Ag"):
+        assert any(re.search(rf"cheap\.{formula} .* finished", line) for line in last)
+    found = godelta("query", "--tag", "cheap", "--format", "json", "-w", workspace.folder).json()
+    assert {row["campaign"] for row in found} == {"cheap.Cu4", "cheap.Cu3Ag"}
+
+
 def test_a_campaign_that_fails(godelta, workspace, write_campaign, tmp_path):
     (tmp_path / "broken.py").write_text(
         "from ase.calculators.emt import EMT\n"

@@ -8,7 +8,7 @@ from rich.markup import escape
 
 from godelta import logs
 from godelta.campaign import CampaignConfig
-from godelta.campaign_file import read_campaign
+from godelta.campaign_file import read_campaigns
 from godelta.cli.console import console
 from godelta.store.checks import Check, CheckLine, carry_out
 from godelta.store.workspace import Workspace
@@ -20,7 +20,7 @@ def check_everything(folder: Path | None, campaign: Path | None) -> int:
     """Check the workspace, and a campaign file if one is given; 0 if all is well, else 1."""
     workspace = Workspace.find(folder)
     logs.take_over(workspace.logs)
-    config = None if campaign is None else read_campaign(campaign)
+    config = None if campaign is None else read_campaigns(campaign)[0]
     here = check_workspace(workspace)
     if campaign is not None and config is not None:
         there = check_campaign(config, campaign.resolve().parent)

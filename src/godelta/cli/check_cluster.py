@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from godelta import logs
 from godelta.campaign import CampaignConfig
-from godelta.campaign_file import read_campaign
+from godelta.campaign_file import read_campaigns
 from godelta.cli.check import check_campaign, check_workspace, print_line, print_lines
 from godelta.cli.console import console
 from godelta.errors import GodeltaError
@@ -42,7 +42,7 @@ def check_cluster(folder: Path | None, campaign: Path | None, seconds: float) ->
             where="godelta check --slurm",
             mend="give the command where you submit jobs; `godelta check` looks at this machine alone",
         )
-    config = None if campaign is None else read_campaign(campaign)
+    config = None if campaign is None else read_campaigns(campaign)[0]
     workspace = Workspace.existing(folder)
     logs.take_over(workspace.logs)
     here = check_workspace(workspace)

@@ -24,7 +24,7 @@ def lattice(
 ) -> None:
     """Relax the bulk metal of a surface: its lattice constant in the foundation and in the reference."""
     from godelta import logs
-    from godelta.campaign_file import read_campaign
+    from godelta.campaign_file import read_campaigns
     from godelta.cli.console import print_json
     from godelta.cli.longwork import interruptible
     from godelta.errors import InputError
@@ -34,7 +34,7 @@ def lattice(
 
     place = Workspace.find(workspace)
     logs.take_over(place.logs)
-    config = read_campaign(campaign)
+    config = read_campaigns(campaign)[0]  # those of a study have one slab
     if not isinstance(config.system, SurfaceSettings):
         raise InputError(
             "there is no metal whose lattice constant could be relaxed",

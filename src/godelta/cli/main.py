@@ -116,7 +116,7 @@ def run(
     workers: Annotated[int | None, typer.Option(min=1, help="Worker processes")] = None,
     plain: Annotated[bool, typer.Option("--plain", help="Print lines, not a live table")] = False,
 ) -> None:
-    """Run a campaign on this machine. Ctrl-C is safe: the same command goes on."""
+    """Run a campaign, or those of a study, on this machine. Ctrl-C is safe: the same command goes on."""
     from godelta.cli.run import run_campaign
 
     raise typer.Exit(run_campaign(campaign, workspace, workers=workers, plain=plain))

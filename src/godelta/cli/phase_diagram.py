@@ -104,7 +104,7 @@ def show_phases(names: list[str], folder: Path | None, options: PhaseOptions) ->
         )
     workspace = open_existing(folder)
     store = workspace.connect(start=True)
-    found = [_lowest_of(store, name) for name in dict.fromkeys(names)]
+    found = [_lowest_of(store, name) for name in _of_studies(store, names)]
     _refuse_mixtures(found)
     gas = _gas(found, options.gas)
     kept = kept_folder(workspace.scratch, found[0].campaign.reference_hash)
@@ -123,6 +123,15 @@ def show_phases(names: list[str], folder: Path | None, options: PhaseOptions) ->
     else:
         _show(found, levels, lines, stable, options)
     return 0
+
+
+def _of_studies(store: Store, names: list[str]) -> list[str]:
+    """Names of campaigns, each once; a study's stands for its campaigns, which have it as their tag."""
+    every: list[str] = []
+    for name in names:
+        members = [] if campaigns.find_campaign(store, name) else campaigns.tagged(store, name)
+        every += members or [name]
+    return list(dict.fromkeys(every))
 
 
 def _lowest_of(store: Store, name: str) -> _Found:

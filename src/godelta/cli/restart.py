@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from godelta import logs
 from godelta.campaign import CampaignConfig
-from godelta.campaign_file import read_campaign
+from godelta.campaign_file import read_campaigns
 from godelta.cli.console import console, table
 from godelta.cli.workspace import open_or_make
 from godelta.errors import InputError
@@ -93,7 +93,11 @@ def _targets(store: Store, names: Sequence[str]) -> list[_Target]:
     if not names:
         found = [c for c in campaigns.list_campaigns(store) if c.state in ("running", "failed")]
         return [_Target(c, CampaignConfig.model_validate(c.config), named=False) for c in found]
-    targets = [_by_file(store, Path(name)) if _is_file(name) else _by_name(store, name) for name in names]
+    targets = [
+        target
+        for name in names
+        for target in (_by_file(store, Path(name)) if _is_file(name) else [_by_name(store, name)])
+    ]
     return list({target.campaign.campaign_id: target for target in targets}.values())
 
 
@@ -106,15 +110,18 @@ def _by_name(store: Store, name: str) -> _Target:
     return _Target(campaign, CampaignConfig.model_validate(campaign.config), named=True)
 
 
-def _by_file(store: Store, path: Path) -> _Target:
-    """The campaign that a file describes, and what of it the file changes.
+def _by_file(store: Store, path: Path) -> list[_Target]:
+    """The campaigns that a file describes, and what of them the file changes.
 
     Raises
     ------
     InputError
-        The file cannot be used, describes no campaign that there is, or changes what decides its results.
+        The file cannot be used, describes a campaign that there is not, or changes what decides its results.
     """
-    config = read_campaign(path)
+    return [_described(store, config, path) for config in read_campaigns(path)]
+
+
+def _described(store: Store, config: CampaignConfig, path: Path) -> _Target:
     campaign = campaigns.get_campaign(store, config.name)
     stored = CampaignConfig.model_validate(campaign.config)
     config = config.with_defaults_of(stored)

@@ -7,7 +7,7 @@ from rich.markup import escape
 
 from godelta.arrays import FloatArray
 from godelta.cli.best import lowest, print_best
-from godelta.cli.console import console
+from godelta.cli.console import console, table
 from godelta.store import campaigns, evaluations
 from godelta.store.database import Raw, Store
 from godelta.store.documents import REFINEMENT_CHAIN, chain_title
@@ -41,6 +41,20 @@ def print_results(workspace: Workspace, store: Store, campaign_id: str) -> int:
     if rows:
         console.print(f"\nMore: godelta best {progress.name} -n 10 --export best.extxyz; godelta status")
     return 0
+
+
+def print_study(store: Store, names: list[str]) -> None:
+    """Print the lowest structure of each campaign of a study."""
+    shown = table("campaign", "lowest, eV", "eV per atom", "refined", "evaluations", "state")
+    for name in names:
+        campaign = campaigns.get_campaign(store, name)
+        progress = snapshot(store, campaign.campaign_id)
+        rows = lowest(store, campaign, 1)
+        found = [f"{rows[0]['energy']:.4f}", f"{rows[0]['energy_per_atom']:.4f}"] if rows else ["-", "-"]
+        refined = "yes" if rows and rows[0]["refined"] else "no"
+        shown.add_row(name, *found, refined, str(progress.ok + progress.failed), progress.state)
+    console.print()
+    console.print(shown)
 
 
 def _print_shares(progress: Progress) -> None:

@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 
 from godelta import logs
 from godelta.campaign import CampaignConfig
-from godelta.campaign_file import read_campaign
+from godelta.campaign_file import read_campaigns
 from godelta.cli.console import console
 from godelta.cli.workspace import open_or_make
 from godelta.errors import GodeltaError
@@ -35,14 +35,23 @@ log = logging.getLogger(__name__)
 
 
 def run_campaign(path: Path, folder: Path | None, *, workers: int | None, plain: bool) -> int:
-    """Run a campaign to its end, or until Ctrl-C; the exit code."""
+    """Run a campaign, or those of a study one after the other, to the end or until Ctrl-C; the exit code."""
     try:
-        config = read_campaign(path)
+        configs = read_campaigns(path)
         # Batch systems and `kill` end it like Ctrl-C.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         workspace = open_or_make(folder)
-        with logs.place(campaign=config.name, job="run"), _errors_logged():
-            return _run(workspace, config, path, workers=workers, plain=plain)
+        code = 0
+        for number, config in enumerate(configs, start=1):
+            if len(configs) > 1:
+                console.rule(f"{number} of {len(configs)}: {config.name}")
+            with logs.place(campaign=config.name, job="run"), _errors_logged():
+                code = max(code, _run(workspace, config, path, workers=workers, plain=plain))
+        if len(configs) > 1:
+            from godelta.cli.results import print_study
+
+            print_study(workspace.connect(), [config.name for config in configs])
+        return code
     except KeyboardInterrupt:
         console.print(
             f"Stopped; nothing is lost. [bold]godelta run {path}[/] goes on where this one left off."

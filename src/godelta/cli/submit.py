@@ -17,7 +17,7 @@ from rich.markup import escape
 from godelta import logs
 from godelta.benchmark_file import is_benchmark, read_benchmark
 from godelta.campaign import CampaignConfig
-from godelta.campaign_file import read_campaign
+from godelta.campaign_file import read_campaigns
 from godelta.cli.console import console
 from godelta.cli.workspace import open_or_make
 from godelta.errors import GodeltaError, InputError
@@ -77,7 +77,7 @@ def submit_campaigns(paths: Sequence[Path], folder: Path | None, options: Submit
 
 
 def read_all(paths: Sequence[Path]) -> dict[Path, CampaignConfig]:
-    """Read campaign files; a benchmark file stands for all of its campaigns, each under FILE#NAME.
+    """Read campaign files; a benchmark or a study stands for all of its campaigns, each under FILE#NAME.
 
     Raises
     ------
@@ -88,9 +88,10 @@ def read_all(paths: Sequence[Path]) -> dict[Path, CampaignConfig]:
     for path in paths:
         if is_benchmark(path):
             every = [one.config for one in read_benchmark(path).campaigns]
-            configs |= {path.with_name(f"{path.name}#{config.name}"): config for config in every}
         else:
-            configs[path] = read_campaign(path)
+            every = read_campaigns(path)
+        single = len(every) == 1
+        configs |= {path if single else path.with_name(f"{path.name}#{one.name}"): one for one in every}
     seen: dict[str, Path] = {}
     for path, config in configs.items():
         if config.name in seen:

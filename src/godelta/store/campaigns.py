@@ -149,6 +149,12 @@ def list_campaigns(store: Store) -> list[CampaignDocument]:
     return [CampaignDocument.from_mongo(raw) for raw in store.campaigns.find().sort("created_at", 1)]
 
 
+def tagged(store: Store, tag: str) -> list[str]:
+    """Names of the campaigns with a tag, those made first at the beginning."""
+    found = store.campaigns.find({"config.tags": tag}, {"name": 1}).sort("_id", 1)
+    return [raw["name"] for raw in found]
+
+
 def load_problem(store: Store, campaign_id: str) -> bytes:
     """The packed search problem of a campaign.
 
