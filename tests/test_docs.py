@@ -19,11 +19,27 @@ def test_reference_pages_are_up_to_date():
 
 
 def test_every_shipped_campaign_is_valid():
-    from godelta.campaign_file import read_campaign
+    from godelta.campaign_file import read_campaigns
 
-    files = sorted((ROOT / "examples").glob("*.yaml"))
-    assert len(files) >= 4
-    assert len({read_campaign(path).name for path in files}) == len(files)
+    files = [*(ROOT / "examples").glob("*.yaml"), *(ROOT / "examples" / "papers").glob("*.yaml")]
+    assert len(files) >= 12
+    names = [config.name for path in files for config in read_campaigns(path)]
+    assert len(set(names)) == len(names)
+
+
+def test_the_papers_systems_can_be_built():
+    """Cells with the areas and atoms that the papers' notation means, and room for what is placed."""
+    from godelta.campaign_file import read_campaigns
+    from godelta.systems.builders import build_problem
+
+    cells = {"s-on-ag111-sqrt7": 7, "s-on-ag100-sqrt17": 17, "s-on-ag100-p2x2": 4, "cu-oxide-8": 8}
+    for path in (ROOT / "examples" / "papers").glob("*.yaml"):
+        head = path.read_text(encoding="utf-8")
+        assert all(word in head for word in ("# Source:   arXiv", "# Expected:", "# Cost:")), path
+        for config in read_campaigns(path):
+            problem = build_problem(config.system, path.parent)
+            study = config.name.split(".")[0]
+            assert problem.n_template == 3 * cells.get(study, 0 if "clusters" in study else 4)
 
 
 def test_every_shipped_benchmark_is_valid():

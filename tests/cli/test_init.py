@@ -2,7 +2,7 @@
 
 import pytest
 
-from godelta.campaign_file import read_campaign
+from godelta.campaign_file import read_campaign, read_campaigns
 from godelta.store.workspace import Workspace
 
 
@@ -16,6 +16,7 @@ def test_a_workspace_whose_examples_can_be_read(inside, tmp_path):
     for path in examples:
         if path.name != "godelta.yaml":
             assert read_campaign(path).name
+    assert len(read_campaigns(folder / "papers" / "cu-oxide-8.yaml")) > 2
     assert (folder / "fw_config" / "FW_config.yaml").is_file()
     assert Workspace(folder).settings().database.uri is None
 

@@ -33,8 +33,13 @@ def make_workspace(
         The folder cannot be written.
     """
     wanted = {folder / SETTINGS_FILE: settings, folder / ".gitignore": IGNORED}
-    for source, target in (("godelta.examples", folder), ("godelta.fw_config", folder / "fw_config")):
-        for item in files(source).iterdir():
+    examples = files("godelta.examples")
+    for source, target in (
+        (examples, folder),
+        (examples / "papers", folder / "papers"),
+        (files("godelta.fw_config"), folder / "fw_config"),
+    ):
+        for item in source.iterdir():
             if item.name.endswith(".yaml"):
                 wanted[target / item.name] = item.read_text(encoding="utf-8")
     wanted |= more or {}
