@@ -76,6 +76,23 @@ def test_a_study_stands_for_its_campaigns(finish_on_slab, ask):
     assert [row["name"] for row in found["phases"]] == ["oxides.O", "oxides.CuO2"]
 
 
+def test_clusters(finish, ask, tmp_path):
+    for formula in ("Cu4", "Cu3Ag", "Cu2Ag2"):
+        finish(name=formula, system={"formula": formula})
+    picture = tmp_path / "clusters.png"
+    found = ask("Cu4", "Cu3Ag", "Cu2Ag2", "--plot", picture, "--format", "json").json()
+    assert picture.stat().st_size > 5000
+    energies = {row["name"]: row["energy"] for row in found["clusters"]}
+    silver = Atoms("Ag", cell=[12] * 3, calculator=EMT()).get_potential_energy()
+    assert found["elements"] == pytest.approx({"Cu": energies["Cu4"] / 4, "Ag": silver})
+    mixed = next(row for row in found["clusters"] if row["name"] == "Cu3Ag")
+    assert mixed["formation"] == pytest.approx((energies["Cu3Ag"] - 0.75 * energies["Cu4"] - silver) / 4)
+    shown = ask("Cu4", "Cu3Ag", "--solid", "Ag=-1.5")
+    assert shown.code == 0, shown.err
+    assert "Ag -1.5000" in shown.out
+    assert "free atom" not in shown.out
+
+
 def test_energies_can_be_given(finish_on_slab, ask):
     finish_on_slab("two", "CuO2")
     levels = ask("two", "--gas-energy", "-4.5", "--solid", "Cu=-3.25", "--format", "json").json()["levels"]

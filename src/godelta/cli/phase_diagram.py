@@ -1,4 +1,4 @@
-"""`godelta phase-diagram`: which surface structures are stable at which chemical potential of a gas."""
+"""`godelta phase-diagram`: surface structures over the chemical potential of a gas; energies of clusters."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 
+from godelta.analysis.cluster_energies import Cluster, element_energies
 from godelta.analysis.gas import DIATOMICS, Diatomic
 from godelta.analysis.phases import CLEAN, Levels, Line, Phase, Stable, stable_phases, surface_line
 from godelta.campaign import CampaignConfig
@@ -25,6 +26,7 @@ from godelta.reference.settings import GPAWSettings, ReferenceSettings
 from godelta.store import campaigns
 from godelta.store.database import Raw, Store
 from godelta.store.documents import CampaignDocument
+from godelta.store.workspace import Workspace
 from godelta.systems.lattice import equilibrium, is_fcc
 from godelta.systems.packing import unpack_problem
 from godelta.systems.problem import SearchProblem
@@ -81,6 +83,10 @@ class _Found:
         return dict(Counter(chemical_symbols[int(z)] for z in self.problem.numbers))
 
     @property
+    def is_cluster(self) -> bool:
+        return self.problem.n_template == 0
+
+    @property
     def phase(self) -> Phase:
         a, b = self.problem.template.cell.array[:2]
         area = float(np.linalg.norm(np.cross(a, b)))
@@ -88,7 +94,7 @@ class _Found:
 
 
 def show_phases(names: list[str], folder: Path | None, options: PhaseOptions) -> int:
-    """Print the stable structures of campaigns on one surface, and draw them where asked to; the exit code.
+    """Print which structures of campaigns on one surface, or of clusters, are stable; the exit code.
 
     Raises
     ------
@@ -105,11 +111,13 @@ def show_phases(names: list[str], folder: Path | None, options: PhaseOptions) ->
     workspace = open_existing(folder)
     store = workspace.connect(start=True)
     found = [_lowest_of(store, name) for name in _of_studies(store, names)]
-    _refuse_mixtures(found)
+    _refuse_mixed_levels(found)
+    if all(one.is_cluster for one in found):
+        return _show_clusters(found, workspace, options)
+    _refuse_mixed_slabs(found)
     gas = _gas(found, options.gas)
-    kept = kept_folder(workspace.scratch, found[0].campaign.reference_hash)
     with interruptible("the same command goes on where it was") as interrupted:
-        levels = _levels(found, gas, kept, options)
+        levels = _levels(found, gas, workspace, options)
     if interrupted:
         return 130
     lines = [surface_line(one.phase, levels) for one in found]
@@ -134,19 +142,35 @@ def _of_studies(store: Store, names: list[str]) -> list[str]:
     return list(dict.fromkeys(every))
 
 
+def _show_clusters(found: list[_Found], workspace: Workspace, options: PhaseOptions) -> int:
+    from godelta.cli.cluster_energies import show_cluster_energies
+
+    clusters = [Cluster(one.campaign.name, one.placed, float(one.row["energy"])) for one in found]
+    elements = dict(_solid(text) for text in options.solids)
+    missing = {symbol for one in clusters for symbol in one.atoms} - elements.keys()
+    elements = {s: e for s, e in element_energies(clusters).items() if s in missing} | elements
+    if missing := missing - elements.keys():
+        reference, kept = _level(found[0], workspace)
+        with interruptible("the same command goes on where it was") as interrupted:
+            elements |= {symbol: _free_atom(symbol, reference, kept) for symbol in sorted(missing)}
+        if interrupted:
+            return 130
+    refined = {one.campaign.name: bool(one.row["refined"]) for one in found}
+    show_cluster_energies(clusters, refined, elements, missing, options)
+    return 0
+
+
 def _lowest_of(store: Store, name: str) -> _Found:
     document = campaigns.get_campaign(store, name)
     rows = lowest(store, document, 1)
     if not rows:
         raise InputError("it has no evaluated structure yet", where=name, mend=f"`godelta status {name}`")
     problem = unpack_problem(campaigns.load_problem(store, document.campaign_id))
-    if problem.n_template == 0 or not problem.template.pbc[:2].all():
-        raise InputError("it is no surface", where=name, mend="phase diagrams are of campaigns on one slab")
     return _Found(document, problem, rows[0])
 
 
-def _refuse_mixtures(found: list[_Found]) -> None:
-    """Energies of different reference levels, or on different slabs, have nothing to say to each other."""
+def _refuse_mixed_levels(found: list[_Found]) -> None:
+    """Energies of different reference levels have nothing to say to each other."""
     first = found[0]
     for other in found[1:]:
         if other.campaign.reference_hash != first.campaign.reference_hash:
@@ -156,6 +180,19 @@ def _refuse_mixtures(found: list[_Found]) -> None:
                 where=other.campaign.name,
                 mend="name campaigns with one reference; `godelta query` shows each one's",
             )
+
+
+def _refuse_mixed_slabs(found: list[_Found]) -> None:
+    """Nor have energies on different slabs."""
+    for one in found:
+        if one.problem.n_template == 0 or not one.problem.template.pbc[:2].all():
+            raise InputError(
+                "it is no surface",
+                where=one.campaign.name,
+                mend="phase diagrams are of campaigns on one slab, or of clusters alone",
+            )
+    first = found[0]
+    for other in found[1:]:
         a, b = first.problem.template, other.problem.template
         same = len(a) == len(b) and (a.numbers == b.numbers).all() and np.allclose(a.cell, b.cell, atol=1e-6)
         if not (same and np.allclose(a.positions, b.positions, atol=1e-6)):
@@ -180,8 +217,8 @@ def _gas(found: list[_Found], given: str | None) -> Diatomic:
     return DIATOMICS[given]
 
 
-def _levels(found: list[_Found], gas: Diatomic, kept: Path, options: PhaseOptions) -> Levels:
-    first = found[0]
+def _level(first: _Found, workspace: Workspace) -> tuple[ReferenceSettings, Path]:
+    """The reference of campaigns, and where its results outside of campaigns are kept."""
     reference = CampaignConfig.model_validate(first.campaign.config).reference
     if reference_hash(reference) != first.campaign.reference_hash:
         raise InputError(
@@ -189,6 +226,12 @@ def _levels(found: list[_Found], gas: Diatomic, kept: Path, options: PhaseOption
             where=first.campaign.name,
             mend="install that version again: energies of different levels never mix",
         )
+    return reference, kept_folder(workspace.scratch, first.campaign.reference_hash)
+
+
+def _levels(found: list[_Found], gas: Diatomic, workspace: Workspace, options: PhaseOptions) -> Levels:
+    first = found[0]
+    reference, kept = _level(first, workspace)
     given = dict(_solid(text) for text in options.solids)
     needed = {symbol for one in found for symbol in one.placed} - {gas.symbol}
     clean = relaxed_energy(_clean(first.problem), reference, kept)
@@ -230,6 +273,16 @@ def _metal(symbol: str, reference: ReferenceSettings, kept: Path) -> float:
             mend=f"give its energy per atom at the level of the reference: --solid {symbol}=ENERGY",
         )
     return equilibrium(symbol, kept_energies(reference, kept)).energy
+
+
+def _free_atom(symbol: str, reference: ReferenceSettings, kept: Path) -> float:
+    if isinstance(reference, GPAWSettings):
+        raise InputError(
+            f"free atoms of {symbol} are magnetic or nearly so, and these GPAW calculations have no spin",
+            where="--solid",
+            mend=f"give the energy per atom that is to be zero, as of the crystal: --solid {symbol}=ENERGY",
+        )
+    return relaxed_energy(Atoms(symbol, cell=[BOX] * 3, pbc=False), reference, kept)
 
 
 def _half_a_molecule(gas: Diatomic, reference: ReferenceSettings, kept: Path) -> float:

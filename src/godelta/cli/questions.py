@@ -126,7 +126,9 @@ def query(
 
 
 def phase_diagram(
-    campaign: Annotated[list[str], typer.Argument(help="Names of campaigns on the same slab")],
+    campaign: Annotated[
+        list[str], typer.Argument(help="Names of campaigns or studies: on one slab, or of clusters")
+    ],
     gas: Annotated[
         str | None, typer.Option(help="Element that comes from a gas [default: the only one]")
     ] = None,
