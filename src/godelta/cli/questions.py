@@ -148,7 +148,7 @@ def phase_diagram(
     workspace: WorkspaceOption = None,
     output: FormatOption = "table",
 ) -> None:
-    """Which surface structures are stable at which chemical potential of a gas, or how stable clusters are."""
+    """Which surface structures are stable at which potential of a gas, or how stable clusters are."""
     from godelta.cli.phase_diagram import PhaseOptions, show_phases
 
     given = PhaseOptions(gas, gas_energy, tuple(solid or ()), span=(low, high), plot=plot, output=output)
