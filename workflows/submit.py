@@ -12,6 +12,7 @@ from ase.data import chemical_symbols
 from godelta.campaign import CampaignConfig
 from godelta.foundation import check_foundation
 from godelta.reference.registry import check_engine, reference_hash
+from godelta.search import make_method
 from godelta.settings import digest
 from godelta.store import campaigns, pretraining
 from godelta.store.database import Store
@@ -51,14 +52,16 @@ def register(store: Store, config: CampaignConfig, base: Path) -> CampaignDocume
     Raises
     ------
     InputError
-        The system cannot be built, the foundation or the reference cannot compute it, there is nothing to
-        pretrain on, or the name belongs to a campaign with another configuration or other weights.
+        The system cannot be built, the foundation or the reference cannot compute it, there is no such search
+        method, there is nothing to pretrain on, or the name belongs to a campaign with another configuration
+        or other weights.
     """
     if (known := campaigns.find_campaign(store, config.name)) is not None:
         config = config.with_defaults_of(CampaignConfig.model_validate(known.config))
     problem = build_problem(config.system, base)
     weights = check_foundation(config.foundation)
     check_engine(config.reference, problem)
+    make_method(config.search, problem)  # one of the user's own may not be there
     packed = pack_problem(problem)
     # A template file may change while its name in the configuration stays.
     identity = config.identity() | {"problem": hashlib.sha256(packed).hexdigest()}

@@ -12,6 +12,7 @@ from godelta.search import make_method
 from godelta.search.settings import (
     BHSettings,
     GOFEESettings,
+    OwnSearchSettings,
     RelaxSettings,
     REXSettings,
     RSSSettings,
@@ -41,6 +42,11 @@ METHODS = {
     "gofee": GOFEESettings(candidates=4, random_until=1, iterations_per_round=2, relax=FEW),
     "rss-plain": RSSSettings(relax_in="reference", batch=2, relax=FEW),
     "bh-plain": BHSettings(relax_in="reference", walkers=2, relax=FEW, **EVERY),
+    "own": OwnSearchSettings(
+        program="godelta.examples.monotonic_hopping.MonotonicHopping",
+        arguments={"climbers": 2, "iterations": 3},
+        relax=FEW,
+    ),
     "gofee-paper": GOFEESettings(preset="paper", candidates=4, random_until=1, relax=FEW),
 }
 

@@ -27,6 +27,8 @@ def test_what_a_campaign_names(cheap_config):
         "ase.calculators.lj.LennardJones",
         "os.system",
     ]
+    own = {"method": "own", "program": "mine.Search"}
+    assert programs_of(cheap_config(search=own)) == ["mine.Search"]
 
 
 @pytest.mark.parametrize(

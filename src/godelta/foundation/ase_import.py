@@ -1,12 +1,12 @@
 """ASE calculators by import path."""
 
-import importlib
 from collections.abc import Mapping
 from typing import Any
 
 from ase import Atoms
 
 from godelta.errors import InputError
+from godelta.imports import import_object
 
 EXAMPLE = "give package.module.Class, e.g. ase.calculators.lj.LennardJones"
 
@@ -31,7 +31,7 @@ def import_calculator(path: str, arguments: Mapping[str, Any] | None = None) -> 
     InputError
         The path cannot be imported, the arguments do not fit, or the object is no calculator.
     """
-    factory = _import_object(path)
+    factory = import_object(path, "a calculator", EXAMPLE)
     if not callable(factory):
         raise InputError(f"{type(factory).__name__} object is no calculator class", where=path, mend=EXAMPLE)
     try:
@@ -52,20 +52,3 @@ def import_calculator(path: str, arguments: Mapping[str, Any] | None = None) -> 
             mend=EXAMPLE,
         )
     return calculator
-
-
-def _import_object(path: str) -> Any:
-    module_name, _, name = path.rpartition(".")
-    if not module_name or not all(part.isidentifier() for part in path.split(".")):
-        raise InputError("is no import path of a calculator", where=path, mend=EXAMPLE)
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise InputError(
-            f"cannot be imported: {error}",
-            where=path,
-            mend=f"{EXAMPLE}; its package has to be installed, or its directory be in PYTHONPATH",
-        ) from error
-    if not hasattr(module, name):
-        raise InputError(f"{module_name} has no {name}", where=path, mend=EXAMPLE)
-    return getattr(module, name)

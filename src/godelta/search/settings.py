@@ -367,8 +367,19 @@ class GOFEESettings(_Generates):
         return self
 
 
+class OwnSearchSettings(Settings):
+    """A search method of one's own, by import path; called as Class(settings, problem, **arguments)."""
+
+    method: Literal["own"] = "own"
+    program: str = Field(description="import path, e.g. godelta.examples.monotonic_hopping.MonotonicHopping")
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    relax: RelaxSettings = RelaxSettings()
+    selection: SelectionSettings = SelectionSettings()
+
+
 SearchSettings = Annotated[
-    RSSSettings | REXSettings | BHSettings | GOFEESettings, Field(discriminator="method")
+    RSSSettings | REXSettings | BHSettings | GOFEESettings | OwnSearchSettings,
+    Field(discriminator="method"),
 ]
 
 

@@ -3,17 +3,20 @@
 from godelta.campaign import CampaignConfig
 from godelta.errors import InputError
 from godelta.foundation.settings import MACEMP0Settings, MACEMPA0Settings
+from godelta.search.settings import OwnSearchSettings
 from godelta.store.workspace import SETTINGS_FILE, Workspace
 
 
 def programs_of(config: CampaignConfig) -> list[str]:
-    """Calculators that are not godelta's own, the command that starts the engine, a weight file of MACE.
+    """Calculators and search methods that are not godelta's own, the command of the engine, a file of MACE.
 
     The last one is a pickled module, which can run any code.
     """
     calculators = [
         part.calculator for part in (config.foundation, config.reference) if hasattr(part, "calculator")
     ]
+    if isinstance(config.search, OwnSearchSettings):
+        calculators.append(config.search.program)
     foreign = [path for path in calculators if not path.startswith("godelta.")]
     pickled = isinstance(config.foundation, MACEMP0Settings | MACEMPA0Settings) and config.foundation.weights
     return foreign + list(config.reference.limits.command_prefix[:1]) + ([pickled] if pickled else [])
