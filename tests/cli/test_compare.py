@@ -1,6 +1,8 @@
 """`godelta compare`, with EMT as reference, so that EMT as foundation is right and others are not."""
 
 import csv
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 from PIL import Image
 
 from godelta.foundation.base import FoundationIdentity
-from godelta.foundation.kept import Kept, read_kept
+from godelta.foundation.kept import Kept
 from godelta.foundation.settings import SevenNetSettings
 from godelta.store import campaigns, evaluations, models, rounds
 from godelta.store.structures import selected_structures
@@ -99,6 +101,10 @@ def test_what_another_environment_has_evaluated_is_shown_here(finished, ask, ope
     answer = ask("done", *_foundations("sevennet-0"))
     assert answer.code == 2
     assert "the same command in an environment that has it" in answer.err
+    neither = ask("done", *_foundations("sevennet-0", "{name: ase, calculator: nowhere.Calculator}"))
+    assert neither.code == 2
+    assert "\nsevennet-0: " in neither.err
+    assert "\nase Calculator: " in neither.err
     partly = ask("done", *_foundations("sevennet-0", RIGHT))
     assert partly.code == 0
     assert "not shown: sevennet-0" in partly.out
@@ -196,19 +202,21 @@ def test_chgnet_is_not_loaded_for_what_is_kept(finished, ask, require, monkeypat
 
 
 @pytest.mark.slow
-def test_sevennet_evaluates_in_its_own_environment(finished, ask, workspace, require):
+def test_two_environments(finished, ask, workspace, require):
+    """By the other's Python from here, and by the same command there and then here."""
     require("sevennet-environment")
-    answer = ask(
-        "done", *_foundations("sevennet-0", RIGHT), "--python", f"sevennet={SEVENNET}", "--format", "json"
-    )
+    words = _foundations("sevennet-0", RIGHT)
+    answer = ask("done", *words, "--python", f"sevennet={SEVENNET}", "--format", "json")
     assert answer.code == 0, answer.err
-    found = answer.json()
-    assert found["levels"]["sevennet-0"]["forces"]["mae"] > 0.0
-    assert (
-        len(next(one for one in found["foundations"] if one["name"] == "sevennet-0")["weights_sha256"]) == 64
+    asked = answer.json()
+    assert asked["levels"]["sevennet-0"]["forces"]["mae"] > 0.0
+    (identity,) = (one for one in asked["foundations"] if one["name"] == "sevennet-0")
+    assert len(identity["weights_sha256"]) == 64
+    shutil.rmtree(workspace.state / "compared")
+    command = [SEVENNET, "-m", "godelta.cli.main", "compare", "done", "--workspace", workspace.folder]
+    there = subprocess.run(
+        [*command, "--foundation", "sevennet-0"], capture_output=True, text=True, check=False
     )
-    assert {one.identity.name.partition(":")[0] for one in read_kept(workspace.state / "compared")} == {
-        "sevennet-0",
-        "ase",
-    }
-    assert "sevennet-0" in ask("done").out
+    assert there.returncode == 0, there.stderr
+    here = ask("done", *words, "--format", "json").json()
+    assert here["levels"]["sevennet-0"] == asked["levels"]["sevennet-0"]

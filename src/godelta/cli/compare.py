@@ -98,7 +98,7 @@ def show_comparison(names: Sequence[str], folder: Path | None, options: CompareO
     if interrupted:
         return 130
     if not done:
-        raise missing[0].error
+        raise missing[0].error if len(missing) == 1 else _none(missing)
     levels = [_level(name, kept, found) for name, kept in _by_name(done).items()]
     if options.model:
         for document in documents:
@@ -201,6 +201,15 @@ def _add_what_is_kept(done: list[Kept], missing: list[Missing], folder: Path, fo
                 mend="name it with --foundation, in its environment, and it goes on",
             )
             missing.append(Missing(label_of(one.settings), error))
+
+
+def _none(missing: list[Missing]) -> InputError:
+    """Every reason why there is nothing to show."""
+    reasons = "\n".join(f"{one.name}: {one.error}" for one in missing)
+    return InputError(
+        f"none of the foundations can be had:\n{reasons}",
+        mend="one is enough: `godelta foundations` lists what can be had here",
+    )
 
 
 def _by_name(done: list[Kept]) -> dict[str, Kept]:
