@@ -6,12 +6,13 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from godelta.campaign import CampaignConfig
 from godelta.errors import InputError
-from godelta.yaml_file import YamlFile, read_yaml
+from godelta.foundation.settings import FoundationSettings
+from godelta.yaml_file import YamlFile, parse_yaml, read_yaml
 
 MOST_FORMULAS = 100
 
@@ -91,6 +92,29 @@ def _validated(path: Path, file: YamlFile, values: dict[str, Any]) -> CampaignCo
         ("\n  " if len(lines) > 1 else "") + "\n  ".join(lines),
         where=str(path),
         mend="`godelta schema` prints every key with its type and default",
+    )
+
+
+def read_foundation(text: str, where: str) -> FoundationSettings:
+    """Read what a campaign file has after `foundation:`.
+
+    Raises
+    ------
+    InputError
+        It is no YAML, or describes no foundation.
+    """
+    file = parse_yaml(f"foundation: {text}", where)
+    adapter: TypeAdapter[FoundationSettings] = TypeAdapter(FoundationSettings)
+    try:
+        return adapter.validate_python(file.values["foundation"])
+    except ValidationError as error:
+        found = error.errors(include_url=False)
+    for details in found:
+        details["loc"] = ("foundation", *details["loc"])
+    raise InputError(
+        "; ".join(describe(details, file)[1] for details in found),
+        where=where,
+        mend="`godelta foundations` lists names; docs/campaign-file.md has every key",
     )
 
 

@@ -52,8 +52,19 @@ def read_yaml(path: Path) -> YamlFile:
     InputError
         The file cannot be read, is no YAML, or holds what is neither text nor a finite number.
     """
-    marked = _load(_text(path), str(path))
-    return YamlFile(_Plain(str(path)).convert(marked, (), 0), marked)
+    return parse_yaml(_text(path), str(path))
+
+
+def parse_yaml(text: str, where: str) -> YamlFile:
+    """Read YAML that stands `where`.
+
+    Raises
+    ------
+    InputError
+        It is no YAML, or holds what is neither text nor a finite number.
+    """
+    marked = _load(text, where)
+    return YamlFile(_Plain(where).convert(marked, (), 0), marked)
 
 
 def _text(path: Path) -> str:

@@ -14,7 +14,7 @@ from godelta.cli.db_commands import db_app
 from godelta.cli.foundations import foundations
 from godelta.cli.lattice import lattice
 from godelta.cli.options import FormatOption, WorkspaceOption
-from godelta.cli.questions import best, explain, models, moves, phase_diagram, query
+from godelta.cli.questions import best, compare, explain, models, moves, phase_diagram, query
 
 app = typer.Typer(
     name="godelta",
@@ -253,6 +253,7 @@ app.command()(moves)
 app.command()(explain)
 app.command()(query)
 app.command("phase-diagram")(phase_diagram)
+app.command()(compare)
 
 
 @app.command("export")

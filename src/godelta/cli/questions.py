@@ -155,3 +155,34 @@ def phase_diagram(
     if temperature:
         given = replace(given, temperatures=tuple(temperature))
     raise typer.Exit(show_phases(campaign, workspace, given))
+
+
+def compare(
+    campaign: Annotated[list[str], typer.Argument(help="Names of campaigns with one reference")],
+    foundation: Annotated[
+        list[str] | None,
+        typer.Option(help="Name or {name: ..., ...}, repeatable [default: own, and those compared before]"),
+    ] = None,
+    python: Annotated[
+        list[str] | None,
+        typer.Option(help="Python of another environment, or FOUNDATION=PYTHON, repeatable"),
+    ] = None,
+    model: Annotated[bool, typer.Option("--model", help="Show the campaigns' Δ-models as well")] = False,
+    within: Annotated[
+        float | None, typer.Option(min=0, help="Highest reference energy above the lowest, eV [default: all]")
+    ] = None,
+    lowest: Annotated[int, typer.Option("-n", min=1, help="How many low minima to rank")] = 5,
+    plot: Annotated[Path | None, typer.Option(help="Draw parity and errors to a file")] = None,
+    export: Annotated[
+        Path | None, typer.Option(help="Write a line for each structure to a file, CSV")
+    ] = None,
+    workspace: WorkspaceOption = None,
+    output: FormatOption = "table",
+) -> None:
+    """Evaluate campaigns' structures with several foundations, and compare them with the reference."""
+    from godelta.cli.compare import CompareOptions, show_comparison
+
+    options = CompareOptions(
+        tuple(foundation or ()), tuple(python or ()), model, within, lowest, plot, export, output
+    )
+    raise typer.Exit(show_comparison(campaign, workspace, options))
