@@ -71,7 +71,7 @@ def test_the_wheel(tmp_path):
     (wheel,) = tmp_path.glob("godelta-*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     assert "godelta/py.typed" in names
-    for folder in ("fw_config", "examples"):
+    for folder in ("fw_config", "examples", "examples/papers"):
         for path in (ROOT / folder).glob("*.yaml"):
             assert f"godelta/{folder}/{path.name}" in names
     for folder, package in MAPPED.items():
