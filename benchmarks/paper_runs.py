@@ -2,10 +2,10 @@
 
     python benchmarks/paper_runs.py FILE... [--workspace DIR] [--record-only]
 
-FILE is a campaign file or a study, as those in benchmarks/papers/. Each is one `godelta run`, which goes on where
-a stopped one left off; then `godelta best`, `godelta compare --model` with every foundation that was compared,
-and, for surfaces of several formulas with --phases ARGUMENTS, `godelta phase-diagram`. Answers go to
-results/paper_<name>.json, pictures to docs/images/paper-<name>.png.
+FILE is a campaign file or a study, as those in benchmarks/papers/. Each is one `godelta run`, which goes on
+where a stopped one left off; then `godelta best`, `godelta compare --model` with every foundation that was
+compared, and, for surfaces of several formulas with --phases ARGUMENTS, `godelta phase-diagram`. Answers go
+to results/paper_<name>.json, pictures to docs/images/paper-<name>.png.
 """
 
 import argparse
