@@ -19,6 +19,7 @@ from godelta.store.database import Store, connect
 from godelta.store.workspace import Workspace
 
 ROOT = Path(__file__).parents[1]
+ESPRESSO_PSEUDO = Path("/usr/share/espresso/pseudo")
 
 
 def _has_mongod() -> bool:
@@ -53,8 +54,15 @@ def _has_mpi() -> bool:
     return bool(cgpaw.have_mpi)
 
 
+def _has_espresso() -> bool:
+    """Whether pw.x and Debian's pseudopotentials are there."""
+    files = (ESPRESSO_PSEUDO / name for name in ("Cu.pbe-kjpaw.UPF", "O.pbe-rrkjus.UPF"))
+    return shutil.which("pw.x") is not None and all(file.is_file() for file in files)
+
+
 OPTIONAL: dict[str, Callable[[], bool]] = {
     "chgnet": lambda: find_spec("chgnet") is not None,
+    "espresso": _has_espresso,
     "gpaw": lambda: find_spec("gpaw") is not None,
     "mace": lambda: find_spec("mace") is not None,
     "mongod": _has_mongod,

@@ -65,6 +65,72 @@ class GPAWSettings(Settings):
     limits: Limits = Limits(wall_seconds=7200.0)
 
 
+class PlaneWaveSettings(Settings):
+    """What engines have in common whose program is one of its own, in plane waves."""
+
+    kpoint_density: float = Field(
+        3.0, gt=0, description="points per Å⁻¹ along periodic directions, in a grid with Γ"
+    )
+    kpoints: tuple[int, int, int] | None = Field(
+        None, description="a grid in place of the density, for cells of one size only"
+    )
+    dipole_correction: bool = Field(
+        True, description="of slabs (periodic in x and y alone), against the field of their images"
+    )
+    limits: Limits = Limits(wall_seconds=7200.0)
+
+
+class EspressoSettings(PlaneWaveSettings):
+    """pw.x of Quantum ESPRESSO, with pseudopotentials of one's own; Ry and bohr, as in its own input."""
+
+    engine: Literal["espresso"] = "espresso"
+    command: str = Field("pw.x", min_length=1, description="the program; `limits.command_prefix` launches it")
+    version: str | None = Field(
+        None, description="of the program, e.g. 6.7MaX; where it is not given, the program is asked"
+    )
+    pseudo_dir: str | None = Field(
+        None, description="folder of the pseudopotentials; $ESPRESSO_PSEUDO if not given"
+    )
+    pseudopotentials: dict[str, str] = Field(min_length=1, description="a file for each element")
+    ecutwfc: float = Field(60.0, gt=0, description="cutoff of the wave functions, Ry")
+    ecutrho: float = Field(480.0, gt=0, description="cutoff of the density, Ry; 4 ecutwfc if norm-conserving")
+    smearing: Literal["gaussian", "marzari-vanderbilt", "methfessel-paxton", "fermi-dirac"] = "gaussian"
+    degauss: float = Field(0.01, ge=0, description="width of the smearing, Ry; 0: fixed occupations")
+    conv_thr: float = Field(1e-8, gt=0, description="threshold of self-consistency, Ry")
+    max_iterations: int = Field(100, ge=1, description="most iterations of the self-consistent field")
+    starting_magnetization: dict[str, float] = Field(
+        default_factory=dict, description="by element, -1 to 1; any makes the calculation spin-polarised"
+    )
+    input_data: dict[str, Any] = Field(
+        default_factory=dict, description="any other key of pw.x, alone or below its section"
+    )
+
+
+class VASPSettings(PlaneWaveSettings):
+    """VASP, with the POTCAR files of one's own licence."""
+
+    engine: Literal["vasp"] = "vasp"
+    command: str = Field(
+        "vasp_std", min_length=1, description="the program; `limits.command_prefix` launches it"
+    )
+    version: str = Field(description="of the program, e.g. 6.4.3; results of another one are refused")
+    pp_path: str | None = Field(None, description="folder above `potcar_set`; $VASP_PP_PATH if not given")
+    potcar_set: str = Field("potpaw_PBE.54", min_length=1, description="folder of the POTCAR files")
+    potcars: dict[str, str] = Field(min_length=1, description="e.g. {Cu: Cu_pv, O: O}")
+    xc: str = Field("pbe", description="functional, as ASE's Vasp calculator names it")
+    encut: float = Field(500.0, gt=0, description="cutoff, eV")
+    ismear: int = Field(0, description="kind of smearing")
+    sigma: float = Field(0.05, gt=0, description="width of the smearing, eV")
+    ediff: float = Field(1e-6, gt=0, description="threshold of self-consistency, eV")
+    max_iterations: int = Field(100, ge=2, description="most iterations of the self-consistent field (NELM)")
+    magnetic_moments: dict[str, float] = Field(
+        default_factory=dict, description="initial ones by element, µB; any makes it spin-polarised"
+    )
+    incar: dict[str, Any] = Field(default_factory=dict, description="any other key of INCAR that ASE knows")
+    custom: dict[str, str] = Field(default_factory=dict, description="keys of INCAR that ASE does not know")
+
+
 ReferenceSettings = Annotated[
-    XTBSettings | EMTSettings | ASESettings | GPAWSettings, Field(discriminator="engine")
+    XTBSettings | EMTSettings | ASESettings | GPAWSettings | EspressoSettings | VASPSettings,
+    Field(discriminator="engine"),
 ]

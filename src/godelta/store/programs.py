@@ -3,11 +3,12 @@
 from godelta.campaign import CampaignConfig
 from godelta.errors import InputError
 from godelta.foundation.settings import MACEMP0Settings, MACEMPA0Settings
+from godelta.reference.settings import EspressoSettings, VASPSettings
 from godelta.store.workspace import SETTINGS_FILE, Workspace
 
 
 def programs_of(config: CampaignConfig) -> list[str]:
-    """Calculators that are not godelta's own, the command that starts the engine, a weight file of MACE.
+    """Calculators that are not godelta's own, an engine's program and what starts it, a weight file of MACE.
 
     The last one is a pickled module, which can run any code.
     """
@@ -15,6 +16,8 @@ def programs_of(config: CampaignConfig) -> list[str]:
         part.calculator for part in (config.foundation, config.reference) if hasattr(part, "calculator")
     ]
     foreign = [path for path in calculators if not path.startswith("godelta.")]
+    if isinstance(config.reference, EspressoSettings | VASPSettings):
+        foreign.append(config.reference.command)
     pickled = isinstance(config.foundation, MACEMP0Settings | MACEMPA0Settings) and config.foundation.weights
     return foreign + list(config.reference.limits.command_prefix[:1]) + ([pickled] if pickled else [])
 
