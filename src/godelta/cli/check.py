@@ -114,11 +114,13 @@ def _foundation(config: CampaignConfig) -> str:
 
 
 def _reference(config: CampaignConfig, base: Path) -> str:
-    from godelta.reference.registry import check_engine, reference_hash
+    from godelta.reference.registry import check_engine, describe
     from godelta.systems.builders import build_problem
 
     check_engine(config.reference, build_problem(config.system, base))
-    return f"{config.reference.engine}, reference hash {reference_hash(config.reference)[:12]}"
+    told = describe(config.reference)
+    versions = ", ".join(f"{name} {version}" for name, version in told["versions"].items())
+    return f"{told['name']} ({versions}), reference hash {told['reference_hash'][:12]}"
 
 
 def _chgnet() -> str:
