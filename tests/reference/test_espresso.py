@@ -1,9 +1,11 @@
 """Quantum ESPRESSO with Debian's pseudopotentials: small cells, coarse cutoffs."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from ase import Atoms
 from ase.build import bulk
@@ -242,6 +244,7 @@ def test_no_cell_no_file_no_program(tmp_path):
     )
 
 
+EATER = "import time; kept = bytes(400_000_000).replace(bytes(1), bytes([1])); time.sleep(60)"
 FAKE = """#!/bin/sh
 echo "$@" > command.txt
 {line}
@@ -249,32 +252,40 @@ echo "$@" > command.txt
 
 
 @pytest.mark.parametrize(
-    ("line", "reason", "words"),
+    ("line", "limits", "reason", "words"),
     [
-        ("kill -SEGV $$", "crashed", "SIGSEGV"),
-        ("kill -KILL $$", "killed", "SIGKILL"),
-        ("kill -TERM $$", "interrupted", "SIGTERM"),
-        ("exit 5", "engine_error", "exit code 5"),
-        ("echo nothing", "engine_error", "too early"),
-        ("exec sleep 60", "wall_limit", "2 s"),
+        ("kill -SEGV $$", {}, "crashed", "SIGSEGV"),
+        ("kill -KILL $$", {}, "killed", "SIGKILL"),
+        ("kill -TERM $$", {}, "interrupted", "SIGTERM"),
+        ("exit 5", {}, "engine_error", "exit code 5"),
+        ("echo nothing", {}, "engine_error", "too early"),
+        ("sleep 60 & wait", {"wall_seconds": 2.0}, "wall_limit", "2 s"),
+        (f"exec {sys.executable} -c '{EATER}'", {"memory_mb": 300.0}, "memory_limit", "limit 300 MB"),
     ],
 )
-def test_the_end_of_the_program_is_told_through_its_launcher(tmp_path, line, reason, words):
+def test_the_end_of_the_program_is_told_through_its_launcher(tmp_path, line, limits, reason, words):
     program = tmp_path / "pw"
     program.write_text(FAKE.format(line=line))
     program.chmod(0o755)
-    limits = {"command_prefix": ["env", "RANKS=2"], "wall_seconds": 2.0 if "sleep" in line else 60.0}
+    limits = {"command_prefix": ["env", "RANKS=2"], "wall_seconds": 60.0} | limits
     outcome = evaluate_isolated(O2, stated(command=str(program), limits=limits), tmp_path / "run")
     assert (outcome.status, outcome.reason) == ("failed", reason)
     assert words in outcome.message
     assert (tmp_path / "run" / "command.txt").read_text().split() == ["-in", "espresso.pwi"]
+    assert not [process for process in psutil.process_iter() if str(tmp_path) in working_folder(process)]
+
+
+def working_folder(process):
+    try:
+        return process.cwd()
+    except psutil.Error:
+        return ""
 
 
 @pytest.mark.slow
 def test_two_ranks_of_pw_x_agree_with_one(require, tmp_path):
     require("espresso")
-    if shutil.which("mpirun") is None:
-        pytest.skip("mpirun is not to be had here")
+    require("mpi")
     prefix = ("mpirun", "--allow-run-as-root", "--oversubscribe", "-n", "2")
     both = evaluate_isolated(O2, settings(limits={"command_prefix": prefix}), tmp_path / "both")
     one = evaluate_isolated(O2, settings(), tmp_path / "one")
