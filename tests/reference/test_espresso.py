@@ -30,8 +30,8 @@ def settings(**changes):
 
 
 def stated(**changes):
-    """Settings that ask no program for its version."""
-    return settings(version="6.7MaX", **changes)
+    """Settings that ask no program for its version, and need none that is DFT."""
+    return settings(**{"version": "6.7MaX", "command": "true"} | changes)
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_content_of_pseudopotentials_is_part_of_the_hash_and_their_folder_is_not
 
 
 def test_what_is_missing_is_named(own_files, monkeypatch):
-    there = {"pseudo_dir": str(own_files), "version": "6.7MaX"}
+    there = {"pseudo_dir": str(own_files), "version": "6.7MaX", "command": "true"}
     check_engine(settings(**there), [29, 8])
     with pytest.raises(InputError, match="cannot do S") as caught:
         check_engine(settings(**there), [29, 16])
@@ -117,7 +117,9 @@ def test_what_is_missing_is_named(own_files, monkeypatch):
     monkeypatch.setenv("ESPRESSO_PSEUDO", str(own_files))
     check_engine(stated(pseudo_dir=None), [8])
     with pytest.raises(InputError, match=r"pw\.nowhere is not found"):
-        check_engine(settings(pseudo_dir=str(own_files), command="pw.nowhere"), [8])
+        check_engine(settings(**there | {"command": "pw.nowhere"}), [8])
+    with pytest.raises(InputError, match="does not tell its version"):
+        check_engine(settings(**there | {"version": None}), [8])
     (own_files / FILES["O"]).write_text('<PP_HEADER element="S "/>')
     with pytest.raises(InputError, match="pseudopotential of S, not of O"):
         check_engine(settings(**there), [8])

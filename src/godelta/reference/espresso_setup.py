@@ -1,8 +1,6 @@
 """What Quantum ESPRESSO needs on a machine: its program, pseudopotentials, keys that it knows."""
 
 import re
-import shlex
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Set
@@ -15,12 +13,13 @@ from ase.data import chemical_symbols
 
 from godelta.errors import InputError
 from godelta.reference.espresso import PSEUDO_VARIABLE, in_sections, version_in
-from godelta.reference.program import file_sha256, folder_of
+from godelta.reference.program import file_sha256, find_program, folder_of
 from godelta.reference.settings import EspressoSettings
 
 ASK_S = 120.0
 HEADER = 20_000  # bytes of a pseudopotential in which its element stands
 
+MEND = "install Quantum ESPRESSO (Debian: quantum-espresso), load its module, or give its path"
 OURS = frozenset(
     {"calculation", "outdir", "prefix", "pseudo_dir", "restart_mode", "tprnfor", "nat", "ntyp", "ibrav"}
 )
@@ -49,14 +48,7 @@ def program_version(settings: EspressoSettings) -> str:
     """
     if settings.version is not None:
         return settings.version
-    words = shlex.split(settings.command)
-    path = shutil.which(words[0])
-    if path is None:
-        raise InputError(
-            f"the program {words[0]} is not found",
-            where="reference.command",
-            mend="install Quantum ESPRESSO (Debian: quantum-espresso), load its module, or give its path",
-        )
+    path = find_program(settings.command, MEND)
     told = _asked(path, Path(path).stat().st_mtime_ns)
     if told is None:
         raise InputError(
@@ -96,6 +88,7 @@ def check_setup(settings: EspressoSettings, numbers: Set[int]) -> tuple[set[int]
         element; no program.
     """
     _check_keys(settings)
+    find_program(settings.command, MEND)
     program_version(settings)
     symbols = {chemical_symbols[z]: z for z in numbers}
     for symbol in symbols:

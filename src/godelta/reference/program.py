@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from godelta.arrays import BoolArray
+from godelta.errors import InputError
 from godelta.reference.engine import EngineError, Task
 
 if TYPE_CHECKING:
@@ -88,6 +90,21 @@ def vacuum_middle(atoms: "Atoms") -> float:
     gaps = np.diff(np.append(heights, heights[0] + 1.0))
     widest = int(gaps.argmax())
     return float((heights[widest] + gaps[widest] / 2.0) % 1.0)
+
+
+def find_program(command: str, mend: str) -> str:
+    """The path of an engine's program.
+
+    Raises
+    ------
+    InputError
+        It is not found; `mend` says where it comes from.
+    """
+    word = shlex.split(command)[0]
+    path = shutil.which(word)
+    if path is None:
+        raise InputError(f"the program {word} is not found", where="reference.command", mend=mend)
+    return path
 
 
 def folder_of(given: str | None, variable: str) -> Path | None:

@@ -1,7 +1,5 @@
 """What VASP needs on a machine: its program, POTCAR files, keys that are known."""
 
-import shlex
-import shutil
 from collections.abc import Set
 from difflib import get_close_matches
 from pathlib import Path
@@ -10,10 +8,11 @@ from typing import Any
 from ase.data import chemical_symbols
 
 from godelta.errors import InputError
-from godelta.reference.program import file_sha256, folder_of
+from godelta.reference.program import file_sha256, find_program, folder_of
 from godelta.reference.settings import VASPSettings
 from godelta.reference.vasp import POTCAR_VARIABLE
 
+MEND = "load VASP's module, or give the program's path; VASP needs a licence of your own"
 OURS = frozenset({"nsw", "ibrion", "kspacing", "kgamma", "lwave", "lcharg"})
 KEYS = {"nelm": "max_iterations", "magmom": "magnetic_moments", "ispin": "magnetic_moments"} | {
     name: name for name in ("encut", "ismear", "sigma", "ediff")
@@ -39,23 +38,13 @@ def check_setup(settings: VASPSettings, numbers: Set[int]) -> tuple[set[int], st
         A key that is not known or not free; a POTCAR that is not there; no program.
     """
     _check_keys(settings)
-    _check_program(settings)
+    find_program(settings.command, MEND)
     symbols = {chemical_symbols[z]: z for z in numbers}
     for symbol in symbols:
         if symbol in settings.potcars:
             _potcar(settings, symbol)
     missing = {z for symbol, z in symbols.items() if symbol not in settings.potcars}
     return missing, "name a POTCAR for it in reference.potcars"
-
-
-def _check_program(settings: VASPSettings) -> None:
-    word = shlex.split(settings.command)[0]
-    if shutil.which(word) is None:
-        raise InputError(
-            f"the program {word} is not found",
-            where="reference.command",
-            mend="load VASP's module, or give the program's path; VASP needs a licence of your own",
-        )
 
 
 def _check_keys(settings: VASPSettings) -> None:

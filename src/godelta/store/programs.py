@@ -1,5 +1,7 @@
 """What a campaign's configuration would have a worker import or start, and whether it may."""
 
+import shlex
+
 from godelta.campaign import CampaignConfig
 from godelta.errors import InputError
 from godelta.foundation.settings import MACEMP0Settings, MACEMPA0Settings
@@ -17,7 +19,7 @@ def programs_of(config: CampaignConfig) -> list[str]:
     ]
     foreign = [path for path in calculators if not path.startswith("godelta.")]
     if isinstance(config.reference, EspressoSettings | VASPSettings):
-        foreign.append(config.reference.command)
+        foreign += shlex.split(config.reference.command)[:1]
     pickled = isinstance(config.foundation, MACEMP0Settings | MACEMPA0Settings) and config.foundation.weights
     return foreign + list(config.reference.limits.command_prefix[:1]) + ([pickled] if pickled else [])
 
