@@ -113,7 +113,7 @@ def _potcar(settings: VASPSettings, symbol: str) -> Path:
     path = folder / settings.potcar_set / name / "POTCAR"
     if not path.is_file():
         raise InputError(
-            f"there is no {path}",
+            f"there is no POTCAR file {path}",
             where="reference.potcars",
             mend="check pp_path, potcar_set and the name; POTCAR files come with a licence of VASP",
         )
