@@ -2,9 +2,29 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from godelta.settings import Settings
+
+
+def _absolute(path: str) -> str:
+    """Workers and engines run in other folders than the one that a campaign file lies in."""
+    if not path.startswith(("/", "~")):
+        raise ValueError("give an absolute path, or one that begins with ~")
+    return path
+
+
+def _in_path_or_absolute(command: str) -> str:
+    words = command.split()
+    if not words:
+        raise ValueError("a command is needed")
+    if "/" in words[0] and not words[0].startswith("/"):
+        raise ValueError("give a name that is in PATH, or an absolute path")
+    return command
+
+
+Folder = Annotated[str, AfterValidator(_absolute)]
+Command = Annotated[str, AfterValidator(_in_path_or_absolute)]
 
 
 class Limits(Settings):
@@ -84,11 +104,11 @@ class EspressoSettings(PlaneWaveSettings):
     """pw.x of Quantum ESPRESSO, with pseudopotentials of one's own; Ry and bohr, as in its own input."""
 
     engine: Literal["espresso"] = "espresso"
-    command: str = Field("pw.x", min_length=1, description="the program; `limits.command_prefix` launches it")
+    command: Command = Field("pw.x", description="the program; `limits.command_prefix` launches it")
     version: str | None = Field(
         None, description="of the program, e.g. 6.7MaX; where it is not given, the program is asked"
     )
-    pseudo_dir: str | None = Field(
+    pseudo_dir: Folder | None = Field(
         None, description="folder of the pseudopotentials; $ESPRESSO_PSEUDO if not given"
     )
     pseudopotentials: dict[str, str] = Field(min_length=1, description="a file for each element")
@@ -110,11 +130,9 @@ class VASPSettings(PlaneWaveSettings):
     """VASP, with the POTCAR files of one's own licence."""
 
     engine: Literal["vasp"] = "vasp"
-    command: str = Field(
-        "vasp_std", min_length=1, description="the program; `limits.command_prefix` launches it"
-    )
+    command: Command = Field("vasp_std", description="the program; `limits.command_prefix` launches it")
     version: str = Field(description="of the program, e.g. 6.4.3; results of another one are refused")
-    pp_path: str | None = Field(None, description="folder above `potcar_set`; $VASP_PP_PATH if not given")
+    pp_path: Folder | None = Field(None, description="folder above `potcar_set`; $VASP_PP_PATH if not given")
     potcar_set: str = Field("potpaw_PBE.54", min_length=1, description="folder of the POTCAR files")
     potcars: dict[str, str] = Field(min_length=1, description="e.g. {Cu: Cu_pv, O: O}")
     xc: str = Field("pbe", description="functional, as ASE's Vasp calculator names it")
