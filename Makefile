@@ -12,14 +12,14 @@ MACE_STAMP     := $(VENV)/.installed-mace
 SEVENNET       := .venv-sevennet
 SEVENNET_STAMP := $(SEVENNET)/.installed
 
-.PHONY: run test test-sevennet lint types gpaw bench soak clean
+.PHONY: run test test-sevennet lint types docs gpaw bench soak clean
 .DEFAULT_GOAL := run
 
 $(STAMP): $(SOURCES)
 	test -x $(PYTHON) || python3 -m venv $(VENV)
 	$(PYTHON) -m pip install --quiet --upgrade pip
 	$(PYTHON) -m pip install --quiet -c constraints.txt torch
-	$(PYTHON) -m pip install --quiet -c constraints.txt -e ".[laptop,dev]"
+	$(PYTHON) -m pip install --quiet -c constraints.txt -e ".[laptop,dev,docs]"
 	touch $@
 
 $(SEVENNET_STAMP): $(SOURCES) constraints-sevennet.txt
@@ -31,7 +31,7 @@ $(SEVENNET_STAMP): $(SOURCES) constraints-sevennet.txt
 	touch $@
 
 $(MACE_STAMP): $(STAMP)
-	$(PYTHON) -m pip install --quiet -c constraints.txt -e ".[laptop,mace,dev]"
+	$(PYTHON) -m pip install --quiet -c constraints.txt -e ".[laptop,mace,dev,docs]"
 	touch $@
 
 run: $(STAMP)  ## find the best Ag4S2 cluster, in the workspace demo/
@@ -55,6 +55,10 @@ types: $(STAMP)
 	$(PYTHON) -m pip install --quiet --no-deps --target .types .
 	MYPYPATH=.types $(VENV)/bin/mypy -p godelta
 	PYTHONPATH=.types $(VENV)/bin/lint-imports
+
+docs: $(STAMP)  ## the site, in build/site: open index.html, no server is needed
+	$(PYTHON) docs/generate.py
+	$(PYTHON) -m mkdocs build --strict
 
 # Without pip's cache: a wheel kept there may have been built before mpic++ was installed.
 gpaw: $(STAMP)  ## build GPAW, with MPI where mpic++ is; docs/how-to/dft-with-gpaw.md names the system packages

@@ -1,4 +1,4 @@
-"""Write docs/cli.md and docs/campaign-file.md from the code; a test keeps them up to date.
+"""Write docs/cli.md, campaign-file.md and collections.md from the code; a test keeps them up to date.
 
 Usage: python docs/generate.py [--check]; with --check nothing is written, and pages out of date are named.
 """
@@ -7,16 +7,22 @@ import json
 import os
 import re
 import sys
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 os.environ["TERMINAL_WIDTH"] = "100"
 
 import typer
+from bson import ObjectId
+from pydantic import BaseModel
 from typer.testing import CliRunner
 
 from godelta.campaign import CampaignConfig
 from godelta.cli.main import app
+from godelta.store import documents
+from godelta.store.database import INDEXES
 
 DOCS = Path(__file__).parent
 
@@ -72,6 +78,38 @@ changing one makes another campaign, which needs another name. `budget`, `refine
 `reference.limits` may be changed when a campaign is resumed.
 
 `system.formula` may be a list: [a study](how-to/studies.md), one campaign for each formula.
+"""
+
+
+COLLECTIONS_HEAD = f"""\
+# Collections
+
+What `godelta` keeps in MongoDB, schema version {documents.SCHEMA_VERSION}. Units: eV, Å, eV/Å, seconds; times are UTC, by the server's clock. Documents are read
+through these models: a key that is not listed is refused, as is a newer schema version.
+[Questions](how-to/query.md) are answered by `godelta query` and [from Python](how-to/python-api.md#the-database); look with
+any client of MongoDB, but change nothing by hand.
+"""
+
+COLLECTIONS: dict[str, type[BaseModel]] = {
+    "campaigns": documents.CampaignDocument,
+    "rounds": documents.RoundDocument,
+    "structures": documents.StructureDocument,
+    "evaluations": documents.EvaluationDocument,
+    "models": documents.ModelDocument,
+}
+PARTS = (documents.Sighting, documents.Request, documents.Lease, documents.Attempt)
+
+COLLECTIONS_END = """\
+## Others
+
+| collection | one document per |
+|---|---|
+| `features` | structure and descriptor: `structure_id`, `descriptor` (digest of its settings), `shape`, `data` (little-endian doubles); a cache that may be dropped |
+| `workers` | worker process: its `name` (host, boot, pid, start) and its signs of life; an old one may be dropped |
+| `blobs.files`, `blobs.chunks` | GridFS: search problems, walkers, Δ-models; npz and JSON, never pickles |
+| `checks` | note of `godelta check --slurm`, kept for a day |
+| `meta` | note of godelta's own: the schema's version, a restore or a migration under way |
+| `fireworks`, `workflows`, `launches`, `job_outputs`, ... | what FireWorks and jobflow keep; all of it can be rebuilt from the collections above |
 """
 
 
@@ -143,12 +181,62 @@ def _default(key: str, field: dict[str, Any], model: dict[str, Any]) -> str:
     return "see there" if isinstance(value, dict) else f"`{json.dumps(value)}`"
 
 
+def collections_page() -> str:
+    """A table for every document that the database holds, and for what is nested in them."""
+    parts = [COLLECTIONS_HEAD]
+    for name, model in COLLECTIONS.items():
+        keys = [f"({', '.join(fields)})" for where, fields, unique in INDEXES if where == name and unique]
+        parts.append(_document(f"`{name}`", model) + f"\nUnique: {', '.join(keys)}.\n")
+    parts += [_document(model.__name__, model) for model in PARTS]
+    return "\n".join([*parts, COLLECTIONS_END])
+
+
+def _document(title: str, model: type[BaseModel]) -> str:
+    rows = [
+        f"| `{name}` | {_stored(field.annotation)} | {field.description or ''} |"
+        for name, field in model.model_fields.items()
+    ]
+    head = f"## {title}\n\n{(model.__doc__ or '').strip()}\n\n| field | type | meaning |"
+    return "\n".join([head, "|---|---|---|", *rows, ""])
+
+
+NAMES = {
+    str: "text",
+    int: "integer",
+    float: "number",
+    bool: "true or false",
+    datetime: "time",
+    ObjectId: "ObjectId",
+}
+
+
+def _stored(kind: Any) -> str:
+    """How a field's type is told to people who read the database."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return ", ".join(f"`{value}`" for value in inner)
+    if origin in {Union, UnionType}:
+        return " or ".join("null" if option is NoneType else _stored(option) for option in inner)
+    if origin is Annotated:
+        return _stored(inner[0])
+    if origin is tuple:
+        count = "list of" if inner[-1] is Ellipsis else f"{len(inner)} ×"
+        return f"{count} {_stored(inner[0])}"
+    if kind in PARTS:
+        return f"[{kind.__name__}](#{kind.__name__.lower()})"
+    return NAMES.get(kind, "object")
+
+
 def main(check: bool) -> int:
     """Write the pages, or name those that are out of date; the exit code."""
-    pages = {DOCS / "cli.md": cli_page(), DOCS / "campaign-file.md": campaign_page()}
+    pages = {
+        DOCS / "cli.md": cli_page(),
+        DOCS / "campaign-file.md": campaign_page(),
+        DOCS / "collections.md": collections_page(),
+    }
     if check:
         stale = [path.name for path, text in pages.items() if path.read_text(encoding="utf-8") != text]
-        print(f"out of date: {', '.join(stale)}" if stale else "up to date")  # noqa: T201
+        print(f"out of date: {', '.join(stale)}" if stale else "up to date")
         return 1 if stale else 0
     for path, text in pages.items():
         path.write_text(text, encoding="utf-8")

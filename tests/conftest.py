@@ -19,6 +19,7 @@ from godelta.store.database import Store, connect
 from godelta.store.workspace import Workspace
 
 ROOT = Path(__file__).parents[1]
+ESPRESSO_PSEUDO = Path("/usr/share/espresso/pseudo")
 
 
 def _has_mongod() -> bool:
@@ -53,12 +54,21 @@ def _has_mpi() -> bool:
     return bool(cgpaw.have_mpi)
 
 
+def _has_espresso() -> bool:
+    """Whether pw.x and Debian's pseudopotentials are there."""
+    files = (ESPRESSO_PSEUDO / name for name in ("Cu.pbe-kjpaw.UPF", "O.pbe-rrkjus.UPF"))
+    return shutil.which("pw.x") is not None and all(file.is_file() for file in files)
+
+
 OPTIONAL: dict[str, Callable[[], bool]] = {
     "chgnet": lambda: find_spec("chgnet") is not None,
+    "espresso": _has_espresso,
     "gpaw": lambda: find_spec("gpaw") is not None,
     "mace": lambda: find_spec("mace") is not None,
+    "mkdocs": lambda: find_spec("material") is not None and find_spec("mkdocs") is not None,
     "mongod": _has_mongod,
     "mpi": _has_mpi,
+    "notebook": lambda: find_spec("nbclient") is not None and find_spec("ipykernel") is not None,
     "openssl": lambda: shutil.which("openssl") is not None,
     "orb": lambda: find_spec("orb_models") is not None,
     "sevennet": lambda: find_spec("sevenn") is not None,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fireworks import Workflow
 
 LIGHT = "light"
+DFT = frozenset({"gpaw", "espresso", "vasp"})  # whose evaluations are worth a job each
 
 
 @job
@@ -56,7 +57,7 @@ def slot_batches(config: CampaignConfig, count: int | None = None) -> list[list[
 
     `count` is that of the search's rounds where it is not given.
     """
-    per_job = config.resources.evaluations_per_job or (1 if config.reference.engine == "gpaw" else 10)
+    per_job = config.resources.evaluations_per_job or (1 if config.reference.engine in DFT else 10)
     count = count or config.search.selection.evaluations_per_round
     return [list(range(first, min(first + per_job, count))) for first in range(0, count, per_job)]
 

@@ -73,7 +73,9 @@ class CampaignConfig(Settings):
     def identity(self) -> dict[str, Any]:
         """The settings that decide the results; changing one makes another campaign."""
         values = self.model_dump(mode="json", include=set(IDENTITY_KEYS))
-        values["reference"].pop("limits")
+        # Where an engine's program and files lie is not what they compute: the reference hash tells that.
+        for key in ("limits", "command", "pseudo_dir", "pp_path"):
+            values["reference"].pop(key, None)
         # A weight file is known by its hash, which a campaign records: it may be moved.
         values["foundation"].pop("weights", None)
         return values

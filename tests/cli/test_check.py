@@ -23,8 +23,11 @@ def test_without_a_campaign_the_optional_parts_are_looked_at(inside, workspace, 
 
     monkeypatch.setattr("importlib.metadata.version", version)
     monkeypatch.setattr("godelta.cli.check._chgnet", lambda: "0.3.0")
+    monkeypatch.setattr("shutil.which", lambda name, **more: None)
     answer = inside("check", "-w", workspace.folder)
     assert answer.code == 1
+    assert "!!  reference espresso: pw.x is not found" in answer.out
+    assert "!!  reference vasp: vasp_std is not found" in answer.out
     assert "ok  reference xtb: tblite 1.2.3" in answer.out
     assert "no  reference gpaw" in answer.out
     assert 'mend: install it with: pip install "godelta[gpaw]"' in answer.out

@@ -7,6 +7,10 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.optimize import BFGS
 
+from godelta.analysis.gas import DIATOMICS
+from godelta.cli.phase_diagram import _half_a_molecule
+from godelta.errors import InputError
+from godelta.reference.settings import EspressoSettings, GPAWSettings, VASPSettings
 from godelta.store import campaigns
 from godelta.systems.packing import unpack_problem
 
@@ -141,3 +145,16 @@ def test_options_that_make_no_sense(finish_on_slab, ask, options, said):
     answer = ask("one", *options)
     assert answer.code == 2
     assert said in answer.err
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        GPAWSettings(),
+        EspressoSettings(pseudopotentials={"O": "O.UPF"}, starting_magnetization={"Cu": 0.5}),
+        VASPSettings(version="6.4.3", potcars={"O": "O"}),
+    ],
+)
+def test_a_triplet_is_not_computed_without_spin(reference, tmp_path):
+    with pytest.raises(InputError, match="O2 is a triplet"):
+        _half_a_molecule(DIATOMICS["O"], reference, tmp_path)

@@ -115,3 +115,16 @@ def test_settings_are_told_apart_by_engine():
     assert isinstance(adapter.validate_python({"engine": "gpaw", "settings": "pbe-light"}), GPAWSettings)
     with pytest.raises(ValueError, match="cutof"):
         adapter.validate_python({"engine": "gpaw", "cutof": 1})
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"engine": "espresso", "pseudopotentials": {"Cu": "Cu.UPF"}, "pseudo_dir": "pseudo"},
+        {"engine": "espresso", "pseudopotentials": {"Cu": "Cu.UPF"}, "command": "bin/pw.x"},
+        {"engine": "vasp", "version": "6.4.3", "potcars": {"Cu": "Cu"}, "pp_path": "licence"},
+    ],
+)
+def test_paths_that_mean_another_place_to_each_process_are_refused(values):
+    with pytest.raises(ValueError, match="absolute path"):
+        TypeAdapter(ReferenceSettings).validate_python(values)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from godelta.errors import GodeltaError, InputError
+from godelta.store import documents
 from godelta.store.database import Store
 from godelta.store.documents import (
     SCHEMA_VERSION,
@@ -141,3 +142,18 @@ def test_formulae_of_users_are_put_into_the_stored_order() -> None:
 
 def test_a_round_key_reads_well() -> None:
     assert str(RoundKey("abc", 1, 7)) == "abc/1/7"
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        documents.CampaignDocument,
+        documents.RoundDocument,
+        documents.StructureDocument,
+        documents.EvaluationDocument,
+        documents.ModelDocument,
+    ],
+)
+def test_every_field_says_what_it_is(kind):
+    """The page of collections is made of it."""
+    assert [name for name, field in kind.model_fields.items() if not field.description] == []

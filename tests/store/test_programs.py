@@ -23,6 +23,10 @@ def test_what_a_campaign_names(cheap_config):
     assert programs_of(cheap_config()) == []  # a calculator of godelta itself
     prefix = {"engine": "emt", "limits": {"command_prefix": ["sh", "-c", "touch x"]}}
     assert programs_of(cheap_config(reference=prefix)) == ["sh"]
+    espresso = {"engine": "espresso", "pseudopotentials": {"Cu": "Cu.UPF"}, "command": "/opt/qe/pw.x -nk 2"}
+    assert programs_of(cheap_config(reference=espresso)) == ["/opt/qe/pw.x"]
+    vasp = {"engine": "vasp", "version": "6.4.3", "potcars": {"Cu": "Cu"}}
+    assert programs_of(cheap_config(reference=vasp)) == ["vasp_std"]
     assert programs_of(cheap_config(foundation=LENNARD_JONES, reference=SYSTEM)) == [
         "ase.calculators.lj.LennardJones",
         "os.system",

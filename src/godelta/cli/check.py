@@ -10,7 +10,7 @@ from godelta import logs
 from godelta.campaign import CampaignConfig
 from godelta.campaign_file import read_campaigns
 from godelta.cli.console import console
-from godelta.store.checks import Check, CheckLine, carry_out
+from godelta.store.checks import Check, CheckLine, Doubt, carry_out
 from godelta.store.workspace import Workspace
 
 MARKS = {"ok": "[green]ok [/]", "doubt": "[yellow]!! [/]", "no": "[red]no [/]"}
@@ -25,7 +25,13 @@ def check_everything(folder: Path | None, campaign: Path | None) -> int:
     if campaign is not None and config is not None:
         there = check_campaign(config, campaign.resolve().parent)
     else:
-        parts = [("foundation chgnet", _chgnet), ("reference xtb", _xtb), ("reference gpaw", _gpaw)]
+        parts: list[tuple[str, Check]] = [
+            ("foundation chgnet", _chgnet),
+            ("reference xtb", _xtb),
+            ("reference gpaw", _gpaw),
+            ("reference espresso", _espresso),
+            ("reference vasp", _vasp),
+        ]
         there = print_lines(carry_out(name, check) for name, check in parts)
     return 0 if here and there else 1
 
@@ -108,11 +114,13 @@ def _foundation(config: CampaignConfig) -> str:
 
 
 def _reference(config: CampaignConfig, base: Path) -> str:
-    from godelta.reference.registry import check_engine, reference_hash
+    from godelta.reference.registry import check_engine, describe
     from godelta.systems.builders import build_problem
 
     check_engine(config.reference, build_problem(config.system, base))
-    return f"{config.reference.engine}, reference hash {reference_hash(config.reference)[:12]}"
+    told = describe(config.reference)
+    versions = ", ".join(f"{name} {version}" for name, version in told["versions"].items())
+    return f"{told['name']} ({versions}), reference hash {told['reference_hash'][:12]}"
 
 
 def _chgnet() -> str:
@@ -127,6 +135,34 @@ def _xtb() -> str:
 
 def _gpaw() -> str:
     return _engine("gpaw", "gpaw")
+
+
+def _espresso() -> str | Doubt:
+    import os
+    import shutil
+
+    program = shutil.which("pw.x")
+    if program is None:
+        return Doubt(
+            "pw.x is not found",
+            "only for Quantum ESPRESSO: install it (Debian: quantum-espresso), or load its module",
+        )
+    folder = os.environ.get("ESPRESSO_PSEUDO")
+    return f"{program}, pseudopotentials in {folder or 'the folder that the campaign names'}"
+
+
+def _vasp() -> str | Doubt:
+    import os
+    import shutil
+
+    program, folder = shutil.which("vasp_std"), os.environ.get("VASP_PP_PATH")
+    if program is None:
+        return Doubt("vasp_std is not found", "only for VASP, with a licence of your own: load its module")
+    if folder is None:
+        return Doubt(
+            f"{program}, but no POTCAR files", "set VASP_PP_PATH, or reference.pp_path in the campaign file"
+        )
+    return f"{program}, POTCAR files in {folder}; godelta was never run with VASP itself"
 
 
 def _engine(package: str, extra: str) -> str:

@@ -22,7 +22,12 @@ from godelta.cli.workspace import open_existing
 from godelta.errors import InputError
 from godelta.reference.kept import kept_energies, kept_folder, relaxed_energy
 from godelta.reference.registry import reference_hash
-from godelta.reference.settings import GPAWSettings, ReferenceSettings
+from godelta.reference.settings import (
+    EspressoSettings,
+    GPAWSettings,
+    ReferenceSettings,
+    VASPSettings,
+)
 from godelta.store import campaigns
 from godelta.store.database import Raw, Store
 from godelta.store.documents import CampaignDocument
@@ -276,19 +281,31 @@ def _metal(symbol: str, reference: ReferenceSettings, kept: Path) -> float:
 
 
 def _free_atom(symbol: str, reference: ReferenceSettings, kept: Path) -> float:
-    if isinstance(reference, GPAWSettings):
+    if _has_no_spin(reference, symbol):
         raise InputError(
-            f"free atoms of {symbol} are magnetic or nearly so, and these GPAW calculations have no spin",
+            f"free atoms of {symbol} are magnetic or nearly so, and these calculations have no spin",
             where="--solid",
             mend=f"give the energy per atom that is to be zero, as of the crystal: --solid {symbol}=ENERGY",
         )
     return relaxed_energy(Atoms(symbol, cell=[BOX] * 3, pbc=False), reference, kept)
 
 
+def _has_no_spin(reference: ReferenceSettings, symbol: str) -> bool:
+    """Whether a DFT reference would compute a magnetic molecule without its spin."""
+    match reference:
+        case GPAWSettings():
+            return True
+        case EspressoSettings():
+            return symbol not in reference.starting_magnetization
+        case VASPSettings():
+            return symbol not in reference.magnetic_moments
+    return False
+
+
 def _half_a_molecule(gas: Diatomic, reference: ReferenceSettings, kept: Path) -> float:
-    if isinstance(reference, GPAWSettings) and gas.spin:
+    if gas.spin and _has_no_spin(reference, gas.symbol):
         raise InputError(
-            f"{gas.symbol}2 is a triplet, and these GPAW calculations have no spin",
+            f"{gas.symbol}2 is a triplet, and these calculations with {reference.engine} have no spin",
             where="--gas-energy",
             mend=f"compute {gas.symbol}2 with spin at the same level, and give half its energy",
         )

@@ -18,7 +18,17 @@ from godelta.reference.engine import EngineError, EngineResult, Task, message_of
 JOB = "job.json"
 RESULT = "result.json"
 
-ENGINE_MODULES = {"xtb": "xtb", "emt": "emt", "ase": "ase_calculator", "gpaw": "gpaw"}
+ENGINE_MODULES = {
+    "xtb": "xtb",
+    "emt": "emt",
+    "ase": "ase_calculator",
+    "gpaw": "gpaw",
+    "espresso": "espresso",
+    "vasp": "vasp",
+}
+
+# The command prefix launches their program, and not this process.
+OWN_PROGRAM = frozenset({"espresso", "vasp"})
 
 # Set by `main` for the engine: a command prefix has launched this process, possibly in many ranks.
 LAUNCHED = "GODELTA_LAUNCHED"
@@ -37,7 +47,7 @@ def main(scratch: Path, *, launched: bool = False) -> None:
         os.environ[LAUNCHED] = "1"
     known = set(sys.path)
     sys.path.extend(entry for entry in job["python_path"] if entry not in known)
-    outcome = _evaluate(Task.from_json(job["task"]))
+    outcome = _evaluate(Task.from_json(job["task"], job.get("launcher", ())))
     if not launched or _rank() == 0:
         outcome["task_sha256"] = task_digest(job["task"])
         outcome["wall_s"] = time.monotonic() - started

@@ -4,7 +4,7 @@ The process of an evaluation imports this module and one engine, and nothing els
 has to start fast, so neither ASE nor pydantic is imported here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,8 @@ class Task:
     """One structure and the settings of the engine that evaluates it.
 
     numbers (n,); positions (n, 3) and cell (3, 3) in Å; pbc (3,); settings as plain values, without
-    the limits.
+    the limits. `launcher` is what starts an engine's own program, e.g. ("mpirun", "-n", "8"); as one of
+    the limits it is no part of what `to_json` writes.
     """
 
     numbers: IntArray
@@ -26,6 +27,7 @@ class Task:
     cell: FloatArray
     pbc: BoolArray
     settings: Mapping[str, Any]
+    launcher: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, floats to the last bit."""
@@ -38,7 +40,7 @@ class Task:
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "Task":
+    def from_json(cls, data: Mapping[str, Any], launcher: Sequence[str] = ()) -> "Task":
         """The task that `to_json` wrote."""
         return cls(
             numbers=np.array(data["numbers"], dtype=np.int64),
@@ -46,6 +48,7 @@ class Task:
             cell=np.array(data["cell"], dtype=np.float64),
             pbc=np.array(data["pbc"], dtype=np.bool_),
             settings=data["settings"],
+            launcher=tuple(launcher),
         )
 
 

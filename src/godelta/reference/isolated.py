@@ -20,7 +20,7 @@ from godelta.arrays import FloatArray
 from godelta.errors import GodeltaError
 from godelta.redaction import redact
 from godelta.reference.checks import Finding, Reason, check_after, check_before
-from godelta.reference.child import JOB, RESULT, task_digest
+from godelta.reference.child import JOB, OWN_PROGRAM, RESULT, task_digest
 from godelta.reference.engine import Task
 from godelta.reference.guard import LOG
 from godelta.reference.process import Cost, Interrupted, run_guarded
@@ -28,6 +28,7 @@ from godelta.reference.settings import Limits, ReferenceSettings
 from godelta.systems import SearchProblem
 
 LOG_TAIL = 2000  # characters
+LOGS = ("gpaw*.txt", "espresso*.pwo", "vasp*.out")  # of engines that do not print
 PROBE_BYTES = 65536
 
 
@@ -121,10 +122,15 @@ def evaluate_isolated(
     with _writing(scratch):
         for name in (RESULT, LOG):
             (scratch / name).unlink(missing_ok=True)
-        (scratch / JOB).write_text(json.dumps({"task": task, "python_path": _python_path()}))
+        job = {"task": task, "python_path": _python_path()}
+        limits = settings.limits
+        if settings.engine in OWN_PROGRAM:
+            job["launcher"] = list(limits.command_prefix)
+            limits = limits.model_copy(update={"command_prefix": ()})
+        (scratch / JOB).write_text(json.dumps(job))
     if should_stop is not None and should_stop():
         raise Interrupted
-    end = run_guarded(scratch, settings.limits, should_stop, deadline)
+    end = run_guarded(scratch, limits, should_stop, deadline)
     log_tail = _log_tail(scratch)
     if end.finding is not None or not (scratch / RESULT).exists():
         _see_that_it_takes_files(scratch)
@@ -212,14 +218,14 @@ def _outcome(
 
 
 def _log_tail(scratch: Path) -> str:
-    """The end of what the engine printed, else of the latest log of its own."""
-    logs = [scratch / LOG, *sorted(scratch.glob("gpaw*.txt"), key=lambda path: path.stat().st_mtime)[-1:]]
-    for path in logs:
-        if not path.exists():
-            continue
-        with path.open("rb") as stream:
-            stream.seek(max(0, path.stat().st_size - LOG_TAIL))
-            text = stream.read().decode(errors="replace").strip()
-        if text:
-            return redact(text)
-    return ""
+    """The end of the engine's own latest log, then that of what its processes printed."""
+    own = (path for pattern in LOGS for path in scratch.glob(pattern))
+    latest = sorted(own, key=lambda path: path.stat().st_mtime)[-1:]
+    texts = [text for path in (*latest, scratch / LOG) if path.exists() and (text := _end_of(path))]
+    return "\n".join(text[-LOG_TAIL // len(texts) :] for text in texts)
+
+
+def _end_of(path: Path) -> str:
+    with path.open("rb") as stream:
+        stream.seek(max(0, path.stat().st_size - LOG_TAIL))
+        return redact(stream.read().decode(errors="replace").strip())

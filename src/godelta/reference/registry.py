@@ -15,14 +15,16 @@ from godelta.foundation.ase_import import import_calculator
 from godelta.reference.settings import (
     ASESettings,
     EMTSettings,
+    EspressoSettings,
     GPAWSettings,
     ReferenceSettings,
+    VASPSettings,
     XTBSettings,
 )
 from godelta.systems import SearchProblem
 
 # Whether a calculation converges is not what it converges to.
-NO_NUMBER = {"limits", "max_iterations"}
+NO_NUMBER = frozenset({"limits", "max_iterations"})
 
 
 def reference_hash(settings: ReferenceSettings) -> str:
@@ -30,8 +32,8 @@ def reference_hash(settings: ReferenceSettings) -> str:
 
     Raises
     ------
-    MissingExtraError
-        The engine is not installed, so that its version is unknown.
+    InputError
+        The engine is not installed, so that its version is unknown, or files that belong to it are missing.
     """
     text = json.dumps(_identity(settings), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -51,16 +53,30 @@ def name_of(settings: ReferenceSettings) -> str:
             return "emt"
         case GPAWSettings():
             return f"gpaw-{settings.settings}" + ("-modified" if settings.overrides else "")
+        case EspressoSettings():
+            return "espresso"
+        case VASPSettings():
+            return f"vasp-{settings.xc.lower()}"
         case ASESettings():
             return f"ase-{settings.calculator.rpartition('.')[2]}"
 
 
 def _identity(settings: ReferenceSettings) -> dict[str, Any]:
-    values = settings.model_dump(mode="json", exclude=NO_NUMBER)
-    if isinstance(settings, GPAWSettings):
-        from godelta.reference.gpaw import parameters
+    values = settings.model_dump(mode="json")
+    match settings:
+        case GPAWSettings():
+            from godelta.reference.gpaw import parameters
 
-        values["parameters"] = parameters(values)
+            values["parameters"] = parameters(values)
+        case EspressoSettings():
+            from godelta.reference import espresso_setup
+
+            values = espresso_setup.identity(settings)
+        case VASPSettings():
+            from godelta.reference import vasp_setup
+
+            values = vasp_setup.identity(settings)
+    values = {key: value for key, value in values.items() if key not in NO_NUMBER}
     return {"engine": settings.engine, "versions": _versions(settings), "settings": values}
 
 
@@ -70,6 +86,12 @@ def _versions(settings: ReferenceSettings) -> dict[str, str]:
             return {"tblite": _installed("tblite", "xtb")}
         case GPAWSettings():
             return {"gpaw": _installed("gpaw", "gpaw"), "gpaw-data": _installed("gpaw-data", "gpaw")}
+        case EspressoSettings():
+            from godelta.reference.espresso_setup import program_version
+
+            return {"pw.x": program_version(settings)}
+        case VASPSettings():
+            return {"vasp": settings.version}
         case EMTSettings():
             return {"ase": version("ase")}
         case ASESettings():
@@ -138,6 +160,14 @@ def check_engine(settings: ReferenceSettings, problem: SearchProblem | Iterable[
 
             unknown, mend = check_elements(settings.model_dump(mode="json", exclude={"limits"}), numbers)
             _refuse("gpaw", unknown, mend)
+        case EspressoSettings():
+            from godelta.reference import espresso_setup
+
+            _refuse("espresso", *espresso_setup.check_setup(settings, numbers))
+        case VASPSettings():
+            from godelta.reference import vasp_setup
+
+            _refuse("vasp", *vasp_setup.check_setup(settings, numbers))
         case ASESettings():
             import_calculator(settings.calculator, settings.arguments)
 

@@ -26,7 +26,7 @@ from godelta.store.documents import SCHEMA_VERSION
 Raw = dict[str, Any]
 
 # (collection, keys, unique); keys marked "-" are descending.
-_INDEXES: tuple[tuple[str, tuple[str, ...], bool], ...] = (
+INDEXES: tuple[tuple[str, tuple[str, ...], bool], ...] = (
     ("campaigns", ("name",), True),
     ("campaigns", ("campaign_id",), True),
     ("rounds", ("campaign_id", "chain", "k"), True),
@@ -90,7 +90,7 @@ class Store:
             Where documents that are there twice, or the user's rights, do not allow it.
         """
         models: dict[str, list[IndexModel]] = {}
-        for name, keys, unique in _INDEXES:
+        for name, keys, unique in INDEXES:
             spec = [(key.lstrip("-"), DESCENDING if key.startswith("-") else ASCENDING) for key in keys]
             models.setdefault(name, []).append(IndexModel(spec, unique=unique))
         for name, indexes in models.items():

@@ -124,7 +124,7 @@ class CampaignDocument(Document):
     pretraining: ObjectId | None = Field(
         None, description="GridFS id of evaluations of other campaigns that it learns from"
     )
-    state: CampaignState = "created"
+    state: CampaignState = Field("created", description="what is being done with it: `godelta status`")
     reserved: tuple[str, ...] = Field((), description="keys of evaluations that are being paid for")
     spent: int = Field(0, ge=0, description="evaluations paid for, failed ones included, cache hits not")
     spent_cpu_s: float = Field(0.0, ge=0, description="processor time of those evaluations")
@@ -132,8 +132,8 @@ class CampaignDocument(Document):
     elapsed_s: float = Field(0.0, ge=0, description="wall time during which it was run")
     worker_s: float = Field(0.0, ge=0, description="the same, summed over its workers")
     finished_with: dict[str, Any] | None = Field(None, description="the configuration when it last finished")
-    created_at: Time
-    updated_at: Time
+    created_at: Time = Field(description="when it was first run or submitted")
+    updated_at: Time = Field(description="time of its last change")
 
     @property
     def id(self) -> str:
@@ -144,11 +144,11 @@ class CampaignDocument(Document):
 class RoundDocument(Document):
     """One round of a chain."""
 
-    campaign_id: str
-    chain: int = Field(ge=0)
+    campaign_id: str = Field(description="its campaign")
+    chain: int = Field(ge=0, description="its chain; 1000 is refinement")
     k: int = Field(ge=0, description="number of the round within its chain, from 0")
     epoch: int = Field(0, ge=0, description="raised when the round is planned anew")
-    state: RoundState = "planned"
+    state: RoundState = Field("planned", description="how far it has come")
     failures: int = Field(0, ge=0, description="times that a job of the round ended with an error")
     model_id: str | None = Field(None, description="Δ-model that drives the search; None without one")
     next_model_id: str | None = Field(None, description="Δ-model for the chain's next round")
@@ -158,10 +158,12 @@ class RoundDocument(Document):
         default_factory=dict, description="iteration, acceptance, best energy [eV]"
     )
     selection: tuple[str, ...] = Field((), description="structure ids to evaluate, most wanted first")
-    statistics: dict[str, Any] = Field(default_factory=dict)
+    statistics: dict[str, Any] = Field(
+        default_factory=dict, description="what its jobs counted; units in the keys"
+    )
     timings: dict[str, float] = Field(default_factory=dict, description="seconds per kind of work, summed")
-    planned_at: Time
-    selected_at: Time | None = None
+    planned_at: Time = Field(description="when it was planned, in this epoch")
+    selected_at: Time | None = Field(None, description="when its candidates were chosen")
     changed_at: Time = Field(description="time of the last change of state")
 
     @property
@@ -175,47 +177,47 @@ class Sighting(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    chain: int = Field(ge=0)
-    round: int = Field(ge=0)
-    iteration: int = Field(ge=0)
-    walker: int | None
-    move: str
-    candidate_id: str
-    parents: tuple[str, ...]
-    accepted: bool
+    chain: int = Field(ge=0, description="the later round's chain")
+    round: int = Field(ge=0, description="its k")
+    iteration: int = Field(ge=0, description="iteration of its search")
+    walker: int | None = Field(description="index of the walker")
+    move: str = Field(description="what proposed the structure")
+    candidate_id: str = Field(description="the search's own name for it")
+    parents: tuple[str, ...] = Field(description="candidate ids")
+    accepted: bool = Field(description="whether the walker went on from it")
     foundation_energy: float = Field(description="eV")
     model_energy: float = Field(description="foundation + Δ, eV")
     uncertainty: float | None = Field(description="standard deviation of the model energy, eV")
-    model_id: str | None
-    created_at: Time
+    model_id: str | None = Field(description="Δ-model of the energies")
+    created_at: Time = Field(description="when it was proposed")
 
 
 class StructureDocument(Document):
     """A candidate that is kept, as its round saw it first."""
 
     structure_id: str = Field(description="sha256(campaign_id + structure_hash)[:24]")
-    campaign_id: str
-    chain: int = Field(ge=0)
+    campaign_id: str = Field(description="its campaign")
+    chain: int = Field(ge=0, description="chain that proposed it first")
     round: int = Field(ge=0, description="the round's k")
     iteration: int = Field(0, ge=0, description="iteration of the search within the round")
     walker: int | None = Field(None, description="index of the walker, None where the method has none")
     move: str = Field("", description="what proposed the structure")
     candidate_id: str = Field("", description="the search's own name for it")
     parents: tuple[str, ...] = Field((), description="candidate ids")
-    accepted: bool = True
-    structure_hash: str
+    accepted: bool = Field(True, description="whether the walker went on from it")
+    structure_hash: str = Field(description="species, positions, cell and pbc: identity for caching")
     formula: str = Field(description="Hill order, all atoms")
     elements: tuple[str, ...] = Field(description="chemical symbols, sorted, each once")
     numbers: tuple[int, ...] = Field(description="atomic numbers")
     positions: tuple[Vector, ...] = Field(description="Å")
     cell: tuple[Vector, Vector, Vector] = Field(description="Å, vectors as rows")
-    pbc: tuple[bool, bool, bool]
+    pbc: tuple[bool, bool, bool] = Field(description="whether it is periodic along each cell vector")
     fixed: tuple[int, ...] = Field((), description="indices of atoms that never move")
     foundation_energy: float = Field(description="eV")
     model_energy: float = Field(description="foundation + Δ, eV")
     uncertainty: float | None = Field(None, description="standard deviation of the model energy, eV")
     model_id: str | None = Field(None, description="Δ-model of the energies; None without one")
-    created_at: Time
+    created_at: Time = Field(description="when it was proposed")
     sightings: tuple[Sighting, ...] = Field((), description="later rounds that proposed it again")
 
     @model_validator(mode="after")
@@ -303,14 +305,14 @@ class Attempt(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    token: int = Field(ge=1)
+    token: int = Field(ge=1, description="number of its lease")
     owner: str = Field(description="who computed: host, pid, job")
     outcome: Literal["ok", "failed", "lost"] = Field(description="lost: the lease ran out, no word came")
-    started_at: Time
-    ended_at: Time
+    started_at: Time = Field(description="when it began")
+    ended_at: Time = Field(description="when its end was known")
     reason: str | None = Field(None, description="kind of failure")
-    message: str | None = None
-    log_tail: str | None = None
+    message: str | None = Field(None, description="what the engine said of a failure")
+    log_tail: str | None = Field(None, description="the end of the engine's log")
     cost: dict[str, float] = Field(default_factory=dict, description="wall_s, cpu_s, peak_rss_mb")
 
 
@@ -319,10 +321,10 @@ class Lease(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    token: int = Field(ge=1)
-    owner: str
-    started_at: Time
-    until: Time
+    token: int = Field(ge=1, description="number of the lease")
+    owner: str = Field(description="who has it: host, boot, pid")
+    started_at: Time = Field(description="when it was given")
+    until: Time = Field(description="when it runs out, unless it is prolonged")
 
 
 class Request(BaseModel):
@@ -330,9 +332,9 @@ class Request(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    campaign_id: str
-    structure_id: str
-    chain: int = Field(ge=0)
+    campaign_id: str = Field(description="the campaign")
+    structure_id: str = Field(description="its structure")
+    chain: int = Field(ge=0, description="chain that proposed it first")
     round: int = Field(ge=0, description="the round that proposed the structure first")
     foundation_energy: float = Field(description="eV")
     model_energy: float = Field(description="foundation + Δ, eV")
@@ -343,23 +345,23 @@ class EvaluationDocument(Document):
     """Energy and forces of one structure at one reference level, shared by all campaigns."""
 
     evaluation_id: str = Field(description="sha256(structure_hash + reference_hash)[:24]")
-    structure_hash: str
-    reference_hash: str
+    structure_hash: str = Field(description="the structure's")
+    reference_hash: str = Field(description="the reference level's")
     formula: str = Field("", description="Hill order, all atoms; empty where the structure is not known")
     elements: tuple[str, ...] = Field((), description="chemical symbols, sorted, each once")
     requests: tuple[Request, ...] = Field((), description="campaigns that asked for it, each once")
-    state: EvaluationState = "pending"
+    state: EvaluationState = Field("pending", description="pending also while it is computed")
     token: int = Field(0, ge=0, description="number of leases given so far; the last one may commit")
     lost: int = Field(0, ge=0, description="attempts in a row that ended without a word")
-    lease: Lease | None = None
+    lease: Lease | None = Field(None, description="who computes it now")
     energy: float | None = Field(None, description="eV")
     energy_per_atom: float | None = Field(None, description="eV")
     forces: tuple[Vector, ...] | None = Field(None, description="eV/Å")
     reason: str | None = Field(None, description="kind of failure")
-    message: str | None = None
+    message: str | None = Field(None, description="what the engine said of a failure")
     cost: dict[str, float] = Field(default_factory=dict, description="of the attempt that counted")
-    attempts: tuple[Attempt, ...] = ()
-    created_at: Time
+    attempts: tuple[Attempt, ...] = Field((), description="every attempt, the failed and the lost ones too")
+    created_at: Time = Field(description="when it was first asked for")
     evaluated_at: Time | None = Field(None, description="when it became ok or failed")
 
 
@@ -367,15 +369,17 @@ class ModelDocument(Document):
     """A trained Δ-model; its arrays are a GridFS blob."""
 
     model_id: str = Field(description="uuid5 of campaign, training set, failures and settings")
-    campaign_id: str
+    campaign_id: str = Field(description="its campaign")
     evaluation_ids: tuple[str, ...] = Field(description="training set, sorted")
     failed_ids: tuple[str, ...] = Field((), description="structures that it repels, sorted")
-    settings_digest: str
-    hyperparameters: dict[str, Any] = Field(default_factory=dict)
+    settings_digest: str = Field(description="hash of the settings of delta")
+    hyperparameters: dict[str, Any] = Field(
+        default_factory=dict, description="length scales and amplitudes [eV], noise"
+    )
     metrics: dict[str, Any] = Field(default_factory=dict, description="errors of the fit; units in the keys")
     blob: ObjectId = Field(description="GridFS id")
     sha256: str = Field(description="of the blob")
-    created_at: Time
+    created_at: Time = Field(description="when it was stored")
 
 
 def structure_hash(atoms: Atoms) -> str:

@@ -1,14 +1,17 @@
 """What a campaign's configuration would have a worker import or start, and whether it may."""
 
+import shlex
+
 from godelta.campaign import CampaignConfig
 from godelta.errors import InputError
 from godelta.foundation.settings import MACEMP0Settings, MACEMPA0Settings
+from godelta.reference.settings import EspressoSettings, VASPSettings
 from godelta.search.settings import OwnSearchSettings
 from godelta.store.workspace import SETTINGS_FILE, Workspace
 
 
 def programs_of(config: CampaignConfig) -> list[str]:
-    """Calculators and search methods that are not godelta's own, the command of the engine, a file of MACE.
+    """Calculators and searches that are not godelta's own, an engine's program and launcher, a file of MACE.
 
     The last one is a pickled module, which can run any code.
     """
@@ -18,6 +21,8 @@ def programs_of(config: CampaignConfig) -> list[str]:
     if isinstance(config.search, OwnSearchSettings):
         calculators.append(config.search.program)
     foreign = [path for path in calculators if not path.startswith("godelta.")]
+    if isinstance(config.reference, EspressoSettings | VASPSettings):
+        foreign += shlex.split(config.reference.command)[:1]
     pickled = isinstance(config.foundation, MACEMP0Settings | MACEMPA0Settings) and config.foundation.weights
     return foreign + list(config.reference.limits.command_prefix[:1]) + ([pickled] if pickled else [])
 
