@@ -14,7 +14,7 @@ from godelta.cli.db_commands import db_app
 from godelta.cli.foundations import foundations
 from godelta.cli.lattice import lattice
 from godelta.cli.options import FormatOption, WorkspaceOption
-from godelta.cli.questions import best, explain, models, moves, phase_diagram, query
+from godelta.cli.questions import best, explain, models, moves, phase_diagram, query, report
 
 app = typer.Typer(
     name="godelta",
@@ -251,6 +251,7 @@ app.command()(best)
 app.command()(models)
 app.command()(moves)
 app.command()(explain)
+app.command()(report)
 app.command()(query)
 app.command("phase-diagram")(phase_diagram)
 

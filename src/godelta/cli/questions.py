@@ -61,6 +61,21 @@ def moves(
     show_moves(campaign, workspace, output)
 
 
+def report(
+    campaign: Annotated[list[str], typer.Argument(help="Names of campaigns")],
+    file: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="File; folder of several [default: results/NAME/report.html]"),
+    ] = None,
+    count: Annotated[int, typer.Option("-n", min=1, max=200, help="How many structures to show")] = 10,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Write all there is to know of a campaign into one HTML file, which needs nothing else."""
+    from godelta.cli.report import write_reports
+
+    write_reports(campaign, workspace, file, count)
+
+
 def explain(
     structure: Annotated[str, typer.Argument(help="Id of a structure, or its beginning")],
     top: Annotated[int, typer.Option(min=1, help="How many evaluations to list")] = 10,
