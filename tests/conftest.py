@@ -53,8 +53,14 @@ def _has_mpi() -> bool:
     return bool(cgpaw.have_mpi)
 
 
+def _has_chromium() -> bool:
+    """Whether pages can be looked at as people do."""
+    return find_spec("selenium") is not None and all(map(shutil.which, ("chromium", "chromedriver")))
+
+
 OPTIONAL: dict[str, Callable[[], bool]] = {
     "chgnet": lambda: find_spec("chgnet") is not None,
+    "chromium": _has_chromium,
     "gpaw": lambda: find_spec("gpaw") is not None,
     "mace": lambda: find_spec("mace") is not None,
     "mongod": _has_mongod,

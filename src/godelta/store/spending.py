@@ -4,7 +4,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 
 from godelta.store import rounds
-from godelta.store.database import Store
+from godelta.store.database import Raw, Store
 from godelta.store.documents import RoundDocument
 
 # The stages of a round: MongoDB's times end at the millisecond, and several stages may share one.
@@ -97,7 +97,7 @@ def evaluation_cost(store: Store, campaign_id: str, reference_hash: str) -> Eval
     """What a campaign's evaluations took, attempts that failed included."""
     asked = {"requests.campaign_id": campaign_id, "reference_hash": reference_hash}
     sums = {name: {"$sum": f"$attempts.cost.{name}"} for name in ("wall_s", "cpu_s")}
-    pipeline = [
+    pipeline: list[Raw] = [
         {"$match": asked},
         {"$project": {"attempts.cost": 1}},
         {"$unwind": "$attempts"},

@@ -61,7 +61,7 @@ def ladder_of_walkers(
         figure = Figure(figsize=SIZE, layout="constrained")
         axes = figure.add_subplot()
         pairs = [(x, y) for x, y in zip(kT, acceptance, strict=False) if y is not None]
-        axes.plot(*np.reshape(pairs, (-1, 2)).T, "o-", color=PALETTE[0], ms=4.5, label="moves accepted")
+        axes.plot(*np.reshape(pairs, (-1, 2)).T, "o-", color=PALETTE[0], ms=4.5, label="rattles accepted")
         between = np.sqrt(np.asarray(kT[:-1]) * np.asarray(kT[1:])).tolist()
         pairs = [(x, y) for x, y in zip(between, swaps, strict=False) if y is not None]
         if pairs:

@@ -24,8 +24,8 @@ def search_section(data: CampaignData) -> Section | None:
             Plot(
                 ladder_of_walkers(data.ladder, means, swaps),
                 "Share of moves accepted by each walker, and of exchanges done with the next, over kT",
-                "Moves: the last ten of each walker, mean over rounds and chains; the hottest walker takes"
-                " whatever comes. Exchanges: between neighbours of the ladder.",
+                "Moves: the last ten rattles of each walker, mean over rounds and chains; the hottest walker"
+                " takes whatever comes." + (" Exchanges: between neighbours." if swaps else ""),
             )
         )
     by_chain: dict[str, list[tuple[int, float]]] = defaultdict(list)
@@ -37,7 +37,8 @@ def search_section(data: CampaignData) -> Section | None:
             Plot(
                 acceptance_over_rounds(by_chain),
                 "Mean share of moves accepted at the end of each round, for each chain",
-                "Mean over the walkers of a chain, of their last ten moves.",
+                "Mean over a chain's walkers, of the last ten "
+                + ("rattles of each." if data.ladder else "verdicts on each."),
             )
         )
     if data.ladder:
