@@ -1,15 +1,20 @@
 """Reports as people see them: nothing is said on the console, nothing sticks out, structures turn."""
 
+from pathlib import Path
+from threading import Thread
+
 import pytest
 from ase import Atoms
-from ase.build import add_adsorbate, fcc111
+from ase.build import fcc111
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.ui import Select
+from selenium.webdriver.support import expected_conditions
+from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from godelta.analysis.report.page import render
 from godelta.analysis.report.parts import Page, Section, Shown, Viewer
+from godelta.cli.serve import HOST, Site, make_server
 
 
 @pytest.fixture
@@ -102,8 +107,8 @@ def test_structures_are_chosen(address, look):
 
 
 def test_a_slab_and_its_repetitions(address, look):
-    slab = fcc111("Cu", (2, 2, 2), vacuum=8.0)
-    add_adsorbate(slab, "O", 1.2, "fcc")
+    slab = Atoms(fcc111("Cu", (2, 2, 2), vacuum=8.0)) + Atoms("O", [[0, 0, 11.3]])
+    slab.info.clear()
     driver = look(address(slab), 1280)
     count = "return window.godeltaViewers[0].getModel().selectedAtoms({}).length"
     assert driver.execute_script(count) == 9
@@ -131,3 +136,26 @@ def test_requests_are_refused(address, look):
     )
     assert said == "refused"
     assert any("Content Security Policy" in entry["message"] for entry in driver.get_log("browser"))
+
+
+def test_live_status(workspace, opened, cheap_config, look):
+    from godelta.workflows.submit import register
+
+    site = Site(workspace.folder, opened)
+    server = make_server(site, 0)
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        driver = look(f"http://{HOST}:{server.server_port}/{site.key}/", 400)
+        assert "No campaign yet" in driver.find_element(By.ID, "live").text
+        register(opened, cheap_config(name="new"), Path())
+        row = (By.LINK_TEXT, "new")
+        WebDriverWait(driver, 20).until(expected_conditions.presence_of_element_located(row))
+        assert not sticks_out(driver)
+        driver.find_element(*row).click()
+        assert driver.find_element(By.TAG_NAME, "h1").text.startswith("new")
+        driver.find_element(By.PARTIAL_LINK_TEXT, "all campaigns").click()
+        WebDriverWait(driver, 20).until(expected_conditions.presence_of_element_located(row))
+        assert complaints(driver) == []
+    finally:
+        server.shutdown()
+        server.server_close()

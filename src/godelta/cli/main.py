@@ -256,6 +256,17 @@ app.command()(query)
 app.command("phase-diagram")(phase_diagram)
 
 
+@app.command()
+def serve(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; 0: any free one")] = 8765,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Show status and reports of all campaigns to browsers on this machine, until Ctrl-C. Changes nothing."""
+    from godelta.cli.serve import serve_reports
+
+    serve_reports(workspace, port)
+
+
 @app.command("export")
 def export_(
     campaign: Annotated[str, typer.Argument(help="Name of a campaign")],

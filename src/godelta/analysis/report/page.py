@@ -21,7 +21,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from godelta.analysis.plots import INK
-from godelta.analysis.report.parts import Page, Part, Plot, Viewer
+from godelta.analysis.report.parts import Index, Page, Part, Plot, Viewer
 
 VIEWER = ("3Dmol-min.js", "viewer.js")
 _UNSAFE = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
@@ -47,14 +47,14 @@ def render(page: Page) -> str:
     )
 
 
-def render_index(values: dict[str, Any]) -> str:
+def render_index(index: Index) -> str:
     """The page of all campaigns, which fetches itself again and again from where it came."""
     script = asset("live.js")
     return (
         _environment()
         .get_template("index.html.j2")
         .render(
-            values,
+            index=index,
             policy=policy([script], connect="'self'"),
             script=Markup(script),
             style=Markup(asset("style.css")),

@@ -132,3 +132,40 @@ class Page:
     state: str = ""
     headline: Sequence[tuple[str, str]] = ()
     back: str = ""
+
+
+@dataclass(frozen=True)
+class IndexRow:
+    """A campaign in the list of all: its name, the address of its report, its state, and the cells after."""
+
+    name: str
+    address: str
+    state: str
+    cells: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Index:
+    """All campaigns of a workspace at one time.
+
+    Parameters
+    ----------
+    title
+        What the workspace is called.
+    line
+        What they come to, in a line.
+    columns
+        Headings of the cells of rows.
+    notes
+        Lines below the table, such as why campaigns failed.
+    others
+        Names and addresses of other reports that are there.
+    """
+
+    title: str
+    line: str
+    columns: Sequence[str]
+    rows: Sequence[IndexRow]
+    notes: Sequence[str]
+    others: Sequence[tuple[str, str]]
+    at: str
