@@ -45,7 +45,7 @@ from godelta.workflows.model_records import held_out, model_record, proposals_of
 METHODS = {
     "rex": "replica exchange",
     "rss": "random structure search",
-    "basin_hopping": "basin hopping",
+    "bh": "basin hopping",
     "gofee": "GOFEE",
 }
 

@@ -25,6 +25,7 @@ from godelta.reference.settings import GPAWSettings, ReferenceSettings
 from godelta.store import campaigns
 from godelta.store.database import Raw, Store
 from godelta.store.documents import CampaignDocument
+from godelta.store.query import images
 from godelta.systems.lattice import equilibrium, is_fcc
 from godelta.systems.packing import unpack_problem
 from godelta.systems.problem import SearchProblem
@@ -55,6 +56,8 @@ class PhaseOptions:
         Range of Δμ, eV.
     plot
         File to draw to.
+    page
+        File to write a report to.
     output
         table or json.
     """
@@ -65,6 +68,7 @@ class PhaseOptions:
     temperatures: tuple[float, ...] = (300.0, 600.0, 900.0)
     span: tuple[float, float] = (-3.0, 0.0)
     plot: Path | None = None
+    page: Path | None = None
     output: str = "table"
 
 
@@ -118,11 +122,42 @@ def show_phases(names: list[str], folder: Path | None, options: PhaseOptions) ->
         from godelta.analysis.phase_plot import phase_diagram
 
         save_figure(phase_diagram(lines, stable, gas, options.temperatures), options.plot)
+    if options.page is not None:
+        _write_page(store, found, (levels, lines, stable, gas), options)
     if options.output == "json":
         print_json(_plain(found, levels, lines, stable, options))
     else:
         _show(found, levels, lines, stable, options)
     return 0
+
+
+def _write_page(
+    store: Store,
+    found: list[_Found],
+    diagram: tuple[Levels, list[Line], list[Stable], Diatomic],
+    options: PhaseOptions,
+) -> None:
+    from godelta.analysis.report.page import render
+    from godelta.analysis.report.phases import PhaseData, PhaseRow, phase_page
+    from godelta.cli.report import write_page
+
+    assert options.page is not None
+    levels, lines, stable, gas = diagram
+    atoms = images(store, [one.row for one in found])
+    data = PhaseData(
+        rows=[
+            PhaseRow(one.phase, line, bool(one.row["refined"]), str(one.row["structure_id"]), shown)
+            for one, line, shown in zip(found, lines, atoms, strict=True)
+        ],
+        levels=levels,
+        stable=stable,
+        gas=gas,
+        temperatures=options.temperatures,
+        reference_hash=found[0].campaign.reference_hash,
+        versions=found[0].campaign.versions,
+        read_at=store.now(),
+    )
+    write_page(options.page, render(phase_page(data)))
 
 
 def _lowest_of(store: Store, name: str) -> _Found:

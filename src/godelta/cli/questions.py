@@ -158,13 +158,17 @@ def phase_diagram(
     low: Annotated[float, typer.Option("--from", help="Lowest chemical potential, eV")] = -3.0,
     high: Annotated[float, typer.Option("--to", help="Highest chemical potential, eV")] = 0.0,
     plot: Annotated[Path | None, typer.Option(help="Draw the diagram to a file")] = None,
+    page: Annotated[
+        Path | None, typer.Option("--report", help="Write diagram, structures and energies to an HTML file")
+    ] = None,
     workspace: WorkspaceOption = None,
     output: FormatOption = "table",
 ) -> None:
     """Which of several campaigns' surface structures is stable at which chemical potential of a gas."""
     from godelta.cli.phase_diagram import PhaseOptions, show_phases
 
-    given = PhaseOptions(gas, gas_energy, tuple(solid or ()), span=(low, high), plot=plot, output=output)
+    span = (low, high)
+    given = PhaseOptions(gas, gas_energy, tuple(solid or ()), span=span, plot=plot, page=page, output=output)
     if temperature:
         given = replace(given, temperatures=tuple(temperature))
     raise typer.Exit(show_phases(campaign, workspace, given))

@@ -135,9 +135,7 @@ def serve_reports(folder: Path | None, port: int) -> None:
     site = Site(workspace.folder, store)
     with make_server(site, port) as server, interruptible("nothing was changed"):
         console.print(f"[bold]http://{HOST}:{server.server_port}/{site.key}/[/]", soft_wrap=True)
-        console.print(
-            f"shows the campaigns of {workspace.folder} on this machine, until Ctrl-C", soft_wrap=True
-        )
+        console.print(f"The campaigns of {workspace.folder}, on this machine, until Ctrl-C.", soft_wrap=True)
         server.serve_forever()
 
 

@@ -2,6 +2,8 @@
 
 from collections import defaultdict
 
+import numpy as np
+
 from godelta.analysis.plots import energy_against_evaluations
 from godelta.analysis.report.data import REFINEMENT, CampaignData, Found
 from godelta.analysis.report.figures import lowest_after_rounds
@@ -166,7 +168,7 @@ def _energies(data: CampaignData) -> Section | None:
     if lowest:
         parts.append(
             Plot(
-                lowest_after_rounds(lowest),
+                lowest_after_rounds(lowest, float(np.nanmin(history.energies))),
                 "The lowest energy by the end of each round, for each chain",
                 "Circles: the lowest of each round. Lines: the lowest so far. Up to 2 eV above the lowest.",
             )

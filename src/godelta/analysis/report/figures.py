@@ -13,15 +13,16 @@ SIZE = (4.4, 3.3)  # inches
 ABOVE = 2.0  # eV; rounds whose lowest is further up leave the axis
 
 
-def lowest_after_rounds(lowest: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
+def lowest_after_rounds(lowest: Mapping[str, Sequence[tuple[int, float]]], zero: float) -> Figure:
     """The lowest energy found by the end of each round, a line for each chain.
 
     Parameters
     ----------
     lowest
         By chain, numbers of rounds and the lowest energy evaluated in each, eV.
+    zero
+        The lowest energy of all, eV.
     """
-    zero = min(energy for rows in lowest.values() for _, energy in rows)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=SIZE, layout="constrained")
         axes = figure.add_subplot()

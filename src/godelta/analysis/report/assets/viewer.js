@@ -40,8 +40,23 @@ window.godeltaViewers = Array.from(document.querySelectorAll(".viewer"), (root) 
     viewer.addCylinder({ start: point(a), end: point(b), radius: 0.035, color: "#8a8f98", fromCap: 1, toCap: 1 });
   }
 
-  function drawCell(cell) {
-    const corner = (bits) => [0, 1, 2].map((k) => cell[0][k] * bits[0] + cell[1][k] * bits[1] + cell[2][k] * bits[2]);
+  // Of a slab's vacuum little is drawn: else the slab would be small.
+  function heights(cell, atoms) {
+    const [a, b, c] = cell;
+    const normal = [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]];
+    const along = (v) => v[0] * normal[0] + v[1] * normal[1] + v[2] * normal[2];
+    const found = atoms.map((atom) => along(atom.at) / along(c));
+    const margin = 1.5 / Math.hypot(...c);
+    const low = Math.max(0, Math.min(...found) - margin), high = Math.min(1, Math.max(...found) + margin);
+    return high - low > 0.8 ? [0, 1] : [low, high];
+  }
+
+  function drawCell(cell, atoms) {
+    const ends = [[0, 1], [0, 1], heights(cell, atoms)];
+    const corner = (bits) => {
+      const parts = bits.map((bit, axis) => ends[axis][bit]);
+      return [0, 1, 2].map((k) => cell[0][k] * parts[0] + cell[1][k] * parts[1] + cell[2][k] * parts[2]);
+    };
     for (let axis = 0; axis < 3; axis++)
       for (const [u, v] of [[0, 0], [0, 1], [1, 0], [1, 1]]) {
         const from = [u, v], to = [u, v];
@@ -103,17 +118,17 @@ window.godeltaViewers = Array.from(document.querySelectorAll(".viewer"), (root) 
         sphere: { radius: 0.55 * kind.radius, color: kind.colour }, stick: { radius: 0.09, color: kind.colour },
       });
     }
-    if (one.cell) drawCell(one.cell);
+    if (one.cell) drawCell(one.cell, atoms);
     if (view) viewer.setView(view); else home(one);
     viewer.render();
   }
 
   function home(one) {
     viewer.setView([0, 0, 0, 0, 0, 0, 0, 1]);
-    viewer.rotate(-70, "x");
-    viewer.rotate(15, "y");
+    viewer.rotate(20, "z");
+    viewer.rotate(-72, "vx");
     viewer.zoomTo();
-    viewer.zoom(one.cell ? 1.1 : 1.4);
+    viewer.zoom(one.cell ? 1 : 1.4);
   }
 
   function choose(step) {
@@ -123,8 +138,8 @@ window.godeltaViewers = Array.from(document.querySelectorAll(".viewer"), (root) 
 
   which.addEventListener("change", () => draw(true));
   repeat.addEventListener("change", () => draw(false));
-  find(".before").addEventListener("click", () => choose(-1));
-  find(".after").addEventListener("click", () => choose(1));
+  find(".before")?.addEventListener("click", () => choose(-1));
+  find(".after")?.addEventListener("click", () => choose(1));
   find(".home").addEventListener("click", () => draw(false));
   find(".top").addEventListener("click", () => {
     if (!viewer) return;
