@@ -1,14 +1,16 @@
 """`godelta report`: one file that holds everything, and asks for nothing."""
 
-import json
+import base64
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
 from godelta.campaign import CampaignConfig
 from godelta.store import campaigns
+from godelta.systems.packing import unpack_problem
 
 SECTIONS = ["summary", "structures", "energies", "model", "moves", "cost", "provenance"]
 
@@ -56,6 +58,15 @@ def page(ask, tmp_path):
     return write
 
 
+def saved(elements):
+    """The files that a page holds, by name."""
+    return {
+        link["download"]: base64.b64decode(link["href"].partition("base64,")[2])
+        for link in elements.of("a")
+        if "download" in link
+    }
+
+
 def sections(elements):
     return [attributes["id"] for attributes in elements.of("section")]
 
@@ -88,13 +99,8 @@ def test_the_campaign_file_in_it_makes_the_same_campaign(finish, opened, page):
     finish(tags=["first", "second"])
     document = campaigns.get_campaign(opened, "done")
     found = page("done")
-    (text,) = [
-        json.loads(json.dumps(attributes["href"])) for attributes in found.of("a")
-        if attributes.get("download") == "done.yaml"
-    ]  # fmt: skip
-    import base64
-
-    values = YAML(typ="safe").load(base64.b64decode(text.partition("base64,")[2]))
+    values = YAML(typ="safe").load(saved(found)["done.yaml"])
+    assert b"+" not in saved(found)["constraints.txt"]
     again = CampaignConfig.model_validate(values)
     assert again == CampaignConfig.model_validate(document.config)
     for told in (document.reference_hash, document.identity_hash, "godelta run", "numpy"):
@@ -144,8 +150,33 @@ def test_nothing_yet(workspace, cheap_config, opened, page):
     register(opened, cheap_config(name="new"), Path())
     found = page("new")
     assert sections(found) == ["summary", "model", "provenance"]
-    assert "No structure has been evaluated yet" in found.text
+    assert "No evaluation has given an energy yet" in found.text
     assert not found.of("script")
+
+
+def test_a_template_comes_with_it(finish, opened, page, tmp_path):
+    from ase.build import fcc111
+
+    from godelta.systems.builders import build_problem
+
+    path = tmp_path / "a slab.xyz"
+    slab = fcc111("Cu", (2, 2, 2), vacuum=8.0)
+    slab.info.clear()
+    slab.write(path)
+    system = {"kind": "template", "file": str(path), "formula": "Ag", "fixed": {"below": 9.0}}
+    finish(system=system, foundation={"calculator": "ase.calculators.emt.EMT"})
+    files = saved(page("done"))
+    values = YAML(typ="safe").load(files["done.yaml"])
+    assert values["system"]["file"] == "done-template.extxyz"
+    (tmp_path / "again").mkdir()
+    (tmp_path / "again" / "done-template.extxyz").write_bytes(files["done-template.extxyz"])
+    again = build_problem(CampaignConfig.model_validate(values).system, tmp_path / "again")
+    before = unpack_problem(
+        campaigns.load_problem(opened, campaigns.get_campaign(opened, "done").campaign_id)
+    )
+    assert np.allclose(again.template.positions, before.template.positions, atol=1e-6)
+    assert (again.fixed == before.fixed).all()
+    assert (again.template.pbc == before.template.pbc).all()
 
 
 def test_where_it_is_written(finish, ask, workspace, tmp_path):

@@ -9,7 +9,7 @@ from ase import Atoms
 
 from godelta.analysis.comparison import MEASURES, Cell, Cost, Measure
 from godelta.analysis.report.parts import Code, Facts, Page, Part, Plot, Prose, Section, Shown, Table, Viewer
-from godelta.analysis.report.words import folded, number, percent, time_of
+from godelta.analysis.report.words import constraints, folded, number, percent, time_of
 from godelta.analysis.success import Runs
 from godelta.analysis.success_plot import LABELS, success_curves
 
@@ -155,7 +155,6 @@ def _runs(data: BenchmarkData) -> Section:
 
 def _provenance(data: BenchmarkData) -> Section:
     text, name = data.file
-    pinned = "".join(f"{package}=={version}\n" for package, version in data.versions.items())
     commands = f"godelta benchmark {name}\ngodelta report {data.runs[0].campaign}     # of one run\n"
     return Section(
         "provenance",
@@ -164,6 +163,6 @@ def _provenance(data: BenchmarkData) -> Section:
             Facts(list(data.versions.items())),
             Code(commands),
             Code(text, name, folded=True),
-            Code(pinned, "constraints.txt", folded=True),
+            Code(constraints(data.versions), "constraints.txt", folded=True),
         ],
     )

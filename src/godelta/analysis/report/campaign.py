@@ -62,7 +62,7 @@ def _summary(data: CampaignData) -> Section:
     if data.best:
         parts.append(Prose(_told_of_the_best(data)))
     else:
-        parts.append(Prose("No structure has been evaluated yet."))
+        parts.append(Prose("No evaluation has given an energy yet."))
     if data.state not in ("finished", "failed", "cancelled"):
         parts.append(Prose(f"It is {data.state}: this page says what was known at {time_of(data.read_at)}."))
     parts.append(Facts(data.told))

@@ -144,8 +144,16 @@ def _drawn(atoms: Atoms) -> dict[str, Any]:
 def extxyz(images: list[Atoms]) -> str:
     """Structures as extended XYZ, with energy [eV] and forces [eV/Å] where they have them."""
     buffer = io.StringIO()
-    write(buffer, images, format="extxyz")
+    write(buffer, [_plain(atoms) for atoms in images], format="extxyz")
     return buffer.getvalue()
+
+
+def _plain(atoms: Atoms) -> Atoms:
+    """A structure without what no file can hold."""
+    plain: Atoms = atoms.copy()
+    plain.calc = atoms.calc
+    plain.info = {key: value for key, value in atoms.info.items() if isinstance(value, str | int | float)}
+    return plain
 
 
 def data_url(text: str) -> Markup:

@@ -9,7 +9,7 @@ from ase import Atoms
 from godelta.analysis.gas import Diatomic
 from godelta.analysis.phase_plot import phase_diagram
 from godelta.analysis.phases import CLEAN, Levels, Line, Phase, Stable
-from godelta.analysis.report.parts import Facts, Page, Plot, Prose, Section, Shown, Table, Viewer
+from godelta.analysis.report.parts import Facts, Page, Part, Plot, Prose, Section, Shown, Table, Viewer
 from godelta.analysis.report.words import time_of
 
 MEV = 1000.0
@@ -112,7 +112,7 @@ def _energies(data: PhaseData) -> Section:
     ]  # fmt: skip
     compared = [(f"½ {data.levels.gas}2", f"{data.levels.gas_energy:.4f} eV")]
     compared += [(symbol, f"{energy:.4f} eV") for symbol, energy in data.levels.solids.items()]
-    parts = [
+    parts: list[Part] = [
         Table(
             "energies", columns, rows, frozenset({"phase", "placed"}), "γ in meV/Å² against the clean slab."
         ),

@@ -2,6 +2,7 @@
 
 from godelta.analysis.report.data import CampaignData
 from godelta.analysis.report.parts import Code, Facts, Part, Prose, Section, Shares, Table
+from godelta.analysis.report.words import constraints
 
 
 def costs_section(data: CampaignData) -> Section | None:
@@ -41,7 +42,6 @@ def provenance_section(data: CampaignData) -> Section:
     """Versions, hashes, the campaign file, and the commands that do it again."""
     origin = data.provenance
     packages = [(name, version) for name, version in origin.versions.items()]
-    pinned = "".join(f"{name}=={version}\n" for name, version in packages)
     file = f"{data.name}.yaml"
     commands = (
         "pip install -c constraints.txt godelta     # with the extras that the file needs\n"
@@ -61,7 +61,7 @@ def provenance_section(data: CampaignData) -> Section:
         Code(commands),
         Code(origin.file, file, folded=True),
         *(Code(text, name, folded=True) for name, text in origin.extra_files.items()),
-        Code(pinned, "constraints.txt", folded=True),
+        Code(constraints(origin.versions), "constraints.txt", folded=True),
     ]
     return Section("provenance", "Provenance", parts)
 

@@ -1,7 +1,7 @@
 """Numbers, shares and times as people read them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 MOST_ROWS = 1000  # of a table
@@ -26,6 +26,11 @@ def duration(seconds: float) -> str:
 def time_of(when: datetime) -> str:
     """A time for people."""
     return f"{when:%Y-%m-%d %H:%M} UTC"
+
+
+def constraints(versions: Mapping[str, str]) -> str:
+    """Versions as pip reads them; a build's own mark, as +cpu, is in no index."""
+    return "".join(f"{name}=={version.partition('+')[0]}\n" for name, version in versions.items())
 
 
 def folded(rows: Sequence[object], title: str) -> str:
