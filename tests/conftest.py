@@ -60,8 +60,14 @@ def _has_espresso() -> bool:
     return shutil.which("pw.x") is not None and all(file.is_file() for file in files)
 
 
+def _has_chromium() -> bool:
+    """Whether pages can be looked at as people do."""
+    return find_spec("selenium") is not None and all(map(shutil.which, ("chromium", "chromedriver")))
+
+
 OPTIONAL: dict[str, Callable[[], bool]] = {
     "chgnet": lambda: find_spec("chgnet") is not None,
+    "chromium": _has_chromium,
     "espresso": _has_espresso,
     "gpaw": lambda: find_spec("gpaw") is not None,
     "mace": lambda: find_spec("mace") is not None,

@@ -71,6 +71,9 @@ def test_the_wheel(tmp_path):
     (wheel,) = tmp_path.glob("godelta-*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     assert "godelta/py.typed" in names
+    assets = ROOT / "src" / "godelta" / "analysis" / "report" / "assets"
+    assert {f"godelta/analysis/report/assets/{path.name}" for path in assets.glob("*.*")} <= names
+    assert any(name.endswith("3Dmol-LICENSE.txt") and ".dist-info/" in name for name in names)
     for folder in ("fw_config", "examples", "examples/papers"):
         for path in (ROOT / folder).glob("*.yaml"):
             assert f"godelta/{folder}/{path.name}" in names

@@ -2,17 +2,28 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from typer.testing import CliRunner
 
 from godelta.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
+
+# Drawing in software, and none of what browsers look for by themselves.
+CHROMIUM = (
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--use-gl=angle", "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--force-prefers-reduced-motion",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -124,3 +135,20 @@ def finish(workspace: Workspace, cheap: Callable[..., dict[str, Any]]) -> Callab
         return config.name
 
     return make
+
+
+@pytest.fixture(scope="session")
+def chromium(require: Callable[[str], None], tmp_path_factory: pytest.TempPathFactory) -> Iterator["Chrome"]:
+    """A browser without a window, for the whole session."""
+    require("chromium")
+    from selenium.webdriver import Chrome, ChromeOptions
+    from selenium.webdriver.chrome.service import Service
+
+    options = ChromeOptions()
+    options.binary_location = str(shutil.which("chromium"))
+    for argument in (*CHROMIUM, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = Chrome(options=options, service=Service(shutil.which("chromedriver")))
+    yield driver
+    driver.quit()

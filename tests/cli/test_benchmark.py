@@ -88,6 +88,10 @@ def test_interrupted_resumed_extended_and_reported(godelta, workspace, opened, w
     folder = workspace.folder / "results" / "tiny"
     assert json.loads((folder / "benchmark.json").read_text()) == told
     assert matplotlib.image.imread(folder / "success.png")[..., :3].std() > 0.02
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert all(name in page for name in now)
+    assert f"{told['target']:.4f} eV" in page
+    assert "bench.yaml" in page
 
     # A third seed, and a target that any evaluation reaches: one campaign more, which stops early.
     path = write(seeds=[1, 3], target={"energy": 100.0}, vary={"search": {"rss": _rss(path)}})

@@ -51,10 +51,13 @@ def _by_hand(opened, name):
 def test_lines_ranges_and_the_picture(finish_on_slab, ask, opened, tmp_path):
     for name, formula in (("one", "O"), ("two", "CuO2")):
         finish_on_slab(name, formula)
-    picture = tmp_path / "phases.png"
-    answer = ask("one", "two", "--from", "-2", "--to", "4", "--plot", picture, "--format", "json")
+    picture, page = tmp_path / "phases.png", tmp_path / "phases.html"
+    words = ("--from", "-2", "--to", "4", "--plot", picture, "--report", page, "--format", "json")
+    answer = ask("one", "two", *words)
     assert answer.code == 0, answer.err
     assert picture.stat().st_size > 10_000
+    report = page.read_text(encoding="utf-8")
+    assert "Content-Security-Policy" in report
     found = answer.json()
     clean, copper, oxygen, area = _by_hand(opened, "one")
     assert found["levels"]["clean"] == pytest.approx(clean, abs=1e-6)
@@ -67,6 +70,9 @@ def test_lines_ranges_and_the_picture(finish_on_slab, ask, opened, tmp_path):
     assert two["intercept"] == pytest.approx((two["energy"] - clean - copper - 2 * oxygen) / area, abs=1e-4)
     assert found["stable"][0]["low"] == -2.0
     assert found["stable"][-1]["high"] == 4.0
+    for phase in found["phases"]:
+        assert f"<td>{phase['energy']:.4f}</td>" in report
+        assert f'["structure","{phase["structure_id"][:8]}"]' in report
     table = ask("one", "two")
     assert table.code == 0, table.err
     assert "CuO2" in table.out.replace("Cu1", "Cu")
@@ -138,6 +144,7 @@ def test_another_version_of_the_engine_is_refused(finish_on_slab, ask, opened):
         (("--from", "1", "--to", "0"), "no range"),
         (("--plot", "/nowhere/phases.png"), "cannot be written"),
         (("--plot", "phases.nothing"), "cannot be written"),
+        (("--report", "/proc/none/phases.html"), "cannot be written"),
     ],
 )
 def test_options_that_make_no_sense(finish_on_slab, ask, options, said):

@@ -45,6 +45,14 @@ def test_counts_of_steps_add_up_over_rounds(store, make_campaign):
     assert (permutation.acceptance, permutation.success) == (None, None)
 
 
+def test_swaps_add_up_and_empty_rungs_count_nothing(store, make_campaign):
+    key = _searching(store, make_campaign(), 0)
+    for swaps in ([True, None], [], [False, True], None):
+        rounds.save_search_state(store, key, 0, b"state", {} if swaps is None else {"swaps": swaps})
+    found = rounds.get_round(store, key).statistics
+    assert found == {"swaps": {"0": {"tried": 2, "done": 1}, "1": {"tried": 1, "done": 1}}}
+
+
 def test_a_step_of_another_epoch_counts_nothing(store, make_campaign):
     key = _searching(store, make_campaign(), 0)
     with pytest.raises(rounds.Superseded):

@@ -4,7 +4,7 @@ import pytest
 
 from godelta.store import campaigns, evaluations, rounds, structures
 from godelta.store.documents import RoundKey
-from godelta.store.spending import spending
+from godelta.store.spending import EvaluationCost, evaluation_cost, spending
 
 REFERENCE = "r" * 64
 
@@ -56,6 +56,8 @@ def test_searches_trainings_and_evaluations_add_up(store, create, do_round, make
     assert spent.energies == (-1.0, None, -2.0)
     assert spent.cpu_s == (12.0, 15.0, 10 + 2 + 3 + 5 + 7 + 4)
     assert spent.total_cpu_s == 31 + 8
+    assert evaluation_cost(store, mine, REFERENCE) == EvaluationCost(attempts=3, wall_s=0.0, cpu_s=9.0)
+    assert evaluation_cost(store, "nobody", REFERENCE) == EvaluationCost(0, 0.0, 0.0)
 
 
 def test_rounds_within_one_millisecond_keep_their_order(store, create, do_round, make_structure):

@@ -71,7 +71,9 @@ def _over_composition(axes: Axes, rows: Sequence[Stability]) -> None:
         axes.plot(*np.transpose(corners), color=INK, linewidth=1.0)
     axes.plot(x[~hull], y[~hull], "o", color=GREY, markersize=5, label="above the hull")
     axes.plot(x[hull], y[hull], "o", color=PALETTE[0], markersize=6, label="on the hull")
-    for row, share in [(rows[k], x[k]) for k in np.flatnonzero(hull)]:
+    for row, share, on_hull in zip(rows, x, hull, strict=True):
+        if not on_hull:
+            continue
         label = "".join(f"{s}{n if n > 1 else ''}" for s, n in row.cluster.atoms.items())
         axes.annotate(label, (share, row.formation), (4, -9), textcoords="offset points", fontsize=7)
     axes.set_xlabel(f"Share of {symbol}")

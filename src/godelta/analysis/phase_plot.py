@@ -24,6 +24,7 @@ def phase_diagram(
     temperatures: Sequence[float],
     *,
     title: str = "",
+    width: float = 5.6,
 ) -> Figure:
     """Surface free energies over the gas' chemical potential, stable phases shaded, pressures beneath.
 
@@ -35,12 +36,14 @@ def phase_diagram(
         Ranges from left to right; they span the axis.
     temperatures
         Each gets an axis of pressures, K.
+    width
+        In inches.
     """
     low, high = stable[0].low, stable[-1].high
     colours = {line.name: PALETTE[k % len(PALETTE)] for k, line in enumerate(lines)}
     with mpl.rc_context(STYLE):
         layout = ConstrainedLayoutEngine(rect=(0.0, 0.06, 1.0, 0.94))  # it forgets the lowest axis' label
-        figure = Figure(figsize=(5.6, 3.7 + 0.42 * len(temperatures)), layout=layout)
+        figure = Figure(figsize=(width, 3.7 + 0.42 * len(temperatures)), layout=layout)
         axes = figure.subplots()
         x = np.array([low, high])
         axes.axhline(0.0, color=INK, linewidth=1.0)

@@ -45,7 +45,12 @@ STYLE: dict[Any, Any] = {
 
 
 def energy_against_evaluations(
-    energies: FloatArray, chains: IntArray, *, title: str = "", names: Mapping[int, str] | None = None
+    energies: FloatArray,
+    chains: IntArray,
+    *,
+    title: str = "",
+    names: Mapping[int, str] | None = None,
+    legend: Literal["right", "below"] = "right",
 ) -> Figure:
     """Every evaluation of a campaign, and the lowest energy so far of each chain.
 
@@ -59,6 +64,8 @@ def energy_against_evaluations(
         Drawn above the axes.
     names
         What the legend calls chains, where that is not their number.
+    legend
+        Where it stands; below, the figure fits a narrow column.
 
     Returns
     -------
@@ -68,7 +75,7 @@ def energy_against_evaluations(
     ok = np.isfinite(energies)
     relative = energies - (energies[ok].min() if ok.any() else 0.0)
     count = np.arange(1, len(energies) + 1)
-    with _axes((5.6, 3.4), title) as (figure, axes):
+    with _axes((5.6, 3.4) if legend == "right" else (4.4, 3.9), title) as (figure, axes):
         top = _top(relative[ok])
         numbers = np.unique(chains)
         for index, chain in enumerate(numbers):
@@ -88,7 +95,11 @@ def energy_against_evaluations(
         ticks = MaxNLocator(nbins=7, steps=[1, 2, 2.5, 5, 10]).tick_values(0.0, top)
         axes.set_yticks([tick for tick in ticks if 0.0 <= tick <= top])
         labels = [(names or {}).get(number, f"chain {number}") for number in numbers.tolist()]
-        _legend_of_evaluations(axes, labels, ok, beyond)
+        handles = _marks_of_evaluations(labels, ok, beyond)
+        if legend == "right":
+            axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0), handlelength=1.4)
+        else:
+            figure.legend(handles=handles, loc="outside lower center", ncols=3, handlelength=1.4)
     return figure
 
 
@@ -240,7 +251,7 @@ def _failures(axes: Axes, count: IntArray, top: float) -> None:
     axes.plot(count, heights, linestyle="none", marker="x", markersize=4.5, color=INK, markeredgewidth=1.0)
 
 
-def _legend_of_evaluations(axes: Axes, chains: list[str], ok: BoolArray, beyond: bool) -> None:
+def _marks_of_evaluations(chains: list[str], ok: BoolArray, beyond: bool) -> list[Line2D]:
     def mark(marker: str, label: str, colour: str, line: Literal["none", "-"] = "none") -> Line2D:
         return Line2D([], [], marker=marker, linestyle=line, color=colour, markersize=4.5, label=label)
 
@@ -251,7 +262,7 @@ def _legend_of_evaluations(axes: Axes, chains: list[str], ok: BoolArray, beyond:
         handles.append(mark("^", "beyond the axis", GREY))
     if not ok.all():
         handles.append(mark("x", f"failed ({int((~ok).sum())})", INK))
-    axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0), handlelength=1.4)
+    return handles
 
 
 def _errors(error: FloatArray) -> str:

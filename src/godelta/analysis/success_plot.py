@@ -20,7 +20,11 @@ DASHES = ("-", (0, (4, 2)), (0, (1, 1.5)))
 
 
 def success_curves(
-    runs: Mapping[str, Mapping[Measure, Runs]], *, priced: bool = True, title: str = ""
+    runs: Mapping[str, Mapping[Measure, Runs]],
+    *,
+    priced: bool = True,
+    title: str = "",
+    only: Measure | None = None,
 ) -> Figure:
     """The fraction of runs that have succeeded against each cost, with pointwise 95 % bands.
 
@@ -32,10 +36,15 @@ def success_curves(
         Whether to draw the accounted cost as well; without a price it is the processor time.
     title
         Drawn above the axes.
+    only
+        Draw against this cost alone, in a figure for a narrow column.
     """
     measures: list[Measure] = ["evaluations", "cpu_s", *(["accounted_s"] if priced else [])]  # type: ignore[list-item]
+    if only is not None:
+        measures = [only]
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(3.2 * len(measures), 3.4), layout="constrained")
+        size = (4.4, 3.8) if only is not None else (3.2 * len(measures), 3.4)
+        figure = Figure(figsize=size, layout="constrained")
         panels = figure.subplots(1, len(measures), sharey=True, squeeze=False)[0]
         for axes, measure in zip(panels, measures, strict=True):
             for index, (name, by) in enumerate(runs.items()):
@@ -45,7 +54,9 @@ def success_curves(
         panels[0].set_ylabel("Share of runs that succeeded")
         figure.suptitle(title, x=0.01, ha="left", fontsize=10.0)
         handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower left", ncols=min(4, len(labels)))
+        figure.legend(
+            handles, labels, loc="outside lower left", ncols=min(4 if only is None else 2, len(labels))
+        )
     return figure
 
 

@@ -42,7 +42,7 @@ def run_benchmark(path: Path, folder: Path | None, options: BenchmarkOptions) ->
     benchmark = read_benchmark(path)
     if options.results_only:
         workspace = open_existing(folder)
-        return report(workspace, workspace.connect(start=True), benchmark, options.output)
+        return report(workspace, workspace.connect(start=True), benchmark, options.output, path)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         workspace = open_or_make(folder)
@@ -54,7 +54,7 @@ def run_benchmark(path: Path, folder: Path | None, options: BenchmarkOptions) ->
             " with --results-only it tells what is there."
         )
         return 130
-    return report(workspace, store, benchmark, options.output)
+    return report(workspace, store, benchmark, options.output, path)
 
 
 def _run(workspace: Workspace, benchmark: Benchmark, path: Path, options: BenchmarkOptions) -> Store:

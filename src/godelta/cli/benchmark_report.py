@@ -19,6 +19,7 @@ from godelta.analysis.comparison import (
 )
 from godelta.analysis.success import Runs
 from godelta.benchmark_file import Benchmark
+from godelta.cli.benchmark_page import write_benchmark_page
 from godelta.cli.benchmark_structures import note_equivalents
 from godelta.cli.console import console, print_json, table
 from godelta.store import campaigns
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 UNITS: dict[Measure, str] = {"evaluations": "evaluations", "cpu_s": "CPU s", "accounted_s": "accounted s"}
 
 
-def report(workspace: Workspace, store: Store, benchmark: Benchmark, output: str) -> int:
-    """Print what is known of a benchmark, and write it into results/NAME; the exit code."""
+def report(workspace: Workspace, store: Store, benchmark: Benchmark, output: str, path: Path) -> int:
+    """Print what is known of the benchmark of a file, and write it into results/NAME; the exit code."""
     rows, failed = _read(store, benchmark)
     found = [energy for row in rows for energy in row["energies"] if energy is not None]
     if not found:
@@ -58,12 +59,14 @@ def report(workspace: Workspace, store: Store, benchmark: Benchmark, output: str
     cells = compare(runs)
     document = _document(benchmark, lowest, cells, rows)
     files = _write(workspace, benchmark, document, runs)
+    with console.status("Writing the report"):
+        files.append(write_benchmark_page(workspace, store, benchmark, (cells, runs, rows, lowest), path))
     if output == "json":
         print_json(document)
         return 1 if failed else 0
     _print(benchmark, cells, lowest, min(found))
-    for path in files:
-        console.print(f"written: {path}", soft_wrap=True)
+    for written in files:
+        console.print(f"written: {written}", soft_wrap=True)
     if failed:
         console.print(f"[red]{len(failed)} campaigns failed:[/] {', '.join(failed)}", soft_wrap=True)
     return 1 if failed else 0

@@ -14,7 +14,7 @@ from godelta.cli.db_commands import db_app
 from godelta.cli.foundations import foundations
 from godelta.cli.lattice import lattice
 from godelta.cli.options import FormatOption, WorkspaceOption
-from godelta.cli.questions import best, compare, explain, models, moves, phase_diagram, query
+from godelta.cli.questions import best, compare, explain, models, moves, phase_diagram, query, report
 
 app = typer.Typer(
     name="godelta",
@@ -251,9 +251,21 @@ app.command()(best)
 app.command()(models)
 app.command()(moves)
 app.command()(explain)
+app.command()(report)
 app.command()(query)
 app.command("phase-diagram")(phase_diagram)
 app.command()(compare)
+
+
+@app.command()
+def serve(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; 0: any free one")] = 8765,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Show status and reports of all campaigns to browsers on this machine, until Ctrl-C. Changes nothing."""
+    from godelta.cli.serve import serve_reports
+
+    serve_reports(workspace, port)
 
 
 @app.command("export")

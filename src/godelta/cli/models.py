@@ -1,36 +1,20 @@
 """`godelta models`: the Δ-models of a campaign, their errors over rounds, and whether they know them."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from godelta.cli.console import console, print_json, table
 from godelta.cli.drawing import save_figure
 from godelta.cli.workspace import open_existing
 from godelta.errors import InputError
-from godelta.store import campaigns, evaluations, models, rounds
+from godelta.store import campaigns, models, rounds
 from godelta.store.database import Store
-from godelta.store.documents import CampaignDocument, ModelDocument, RoundDocument, chain_number
+from godelta.store.documents import CampaignDocument, chain_number
 
 if TYPE_CHECKING:
     from godelta.analysis.calibration import Calibration
     from godelta.arrays import FloatArray
-
-
-@dataclass(frozen=True)
-class _Proposals:
-    """Errors (n,) and deviations (n,) in eV of predictions made before the evaluation, by chain and round."""
-
-    places: list[tuple[int, int]]
-    errors: "FloatArray"
-    deviations: "FloatArray"
-
-    def of(self, chosen: Sequence[bool]) -> "tuple[FloatArray, FloatArray]":
-        mask = np.array(chosen, dtype=np.bool_)
-        return self.errors[mask], self.deviations[mask]
 
 
 @dataclass(frozen=True)
@@ -64,18 +48,19 @@ def show_models(name: str, folder: Path | None, options: ModelsOptions) -> None:
         There is no such campaign or model, or a file cannot be written.
     """
     from godelta.analysis.calibration import calibration
+    from godelta.workflows.model_records import held_out, model_record, proposals_of
 
     plot, output = options.plot, options.output
     store = open_existing(folder).connect(start=True)
     campaign = campaigns.get_campaign(store, name)
     if options.model is not None and options.export is None:
         raise InputError("--model chooses what to export", mend="give --export FOLDER, or leave --model out")
-    proposals = _proposals(store, campaign)
+    proposals = proposals_of(store, campaign)
     closed = [one for one in rounds.rounds_of(store, campaign.campaign_id) if one.next_model_id is not None]
-    rows = [_row(store, round_, proposals) for round_ in closed]
+    rows = [model_record(store, round_, proposals) for round_ in closed]
     share = bool(campaign.config.get("share", True))
     sets = {"proposed by searches": (proposals.errors, proposals.deviations)}
-    sets |= {"held out": held} if (held := _held_out(store, closed, share=share)) is not None else {}
+    sets |= {"held out": held} if (held := held_out(store, closed, share=share)) is not None else {}
     summary = {label: calibration(*pair) for label, pair in sets.items()}
     if output == "json":
         known = {label: None if one is None else asdict(one) for label, one in summary.items()}
@@ -125,59 +110,6 @@ def _chosen(rows: list[dict[str, Any]], start: str | None) -> str:
         what = "several models' ids begin so" if found else "no such model"
         raise InputError(what, where=start, mend="`godelta models CAMPAIGN` lists them")
     return found.pop()
-
-
-def _proposals(store: Store, campaign: CampaignDocument) -> _Proposals:
-    history = [
-        row
-        for row in evaluations.history(store, campaign.campaign_id, campaign.reference_hash)
-        if row["status"] == "ok" and row["uncertainty"] is not None
-    ]
-    return _Proposals(
-        [(row["chain"], row["round"]) for row in history],
-        np.array([row["energy"] - row["model_energy"] for row in history], dtype=np.float64),
-        np.array([row["uncertainty"] for row in history], dtype=np.float64),
-    )
-
-
-def _row(store: Store, round_: RoundDocument, proposals: _Proposals) -> dict[str, Any]:
-    """A model: what it learnt from, its leave-one-out error, and what came of the next round's proposals."""
-    from godelta.analysis.calibration import calibration
-
-    document: ModelDocument = models.get_model(store, str(round_.next_model_id))
-    following = round_.chain, round_.k + 1
-    met = calibration(*proposals.of([place == following for place in proposals.places]))
-    return {
-        "chain": round_.chain,
-        "after_round": round_.k,
-        "model_id": document.model_id,
-        "evaluations": len(document.evaluation_ids),
-        "failed": len(document.failed_ids),
-        "metrics": document.metrics,
-        "hyperparameters": document.hyperparameters,
-        "created_at": document.created_at,
-        "next_round": None if met is None else asdict(met),
-    }
-
-
-def _held_out(
-    store: Store, closed: list[RoundDocument], *, share: bool
-) -> "tuple[FloatArray, FloatArray] | None":
-    """Errors and deviations of the latest model of each chain, evaluations left out one by one."""
-    from godelta.delta.model import Learnt
-
-    # Of chains that share, the last one has learnt from all of them.
-    last = sorted(closed, key=lambda round_: round_.changed_at)
-    latest = {0 if share else round_.chain: round_.next_model_id for round_ in last}
-    parts = []
-    for model_id in sorted(set(filter(None, latest.values()))):
-        correction = Learnt.from_bytes(models.load_model(store, model_id)).correction
-        found = None if correction is None else correction.left_out
-        if found is not None:
-            parts.append((found.errors[found.inside], found.deviations[found.inside]))
-    if not parts:
-        return None
-    return np.concatenate([errors for errors, _ in parts]), np.concatenate([sigma for _, sigma in parts])
 
 
 def _print(rows: list[dict[str, Any]], summary: "dict[str, Calibration | None]") -> None:

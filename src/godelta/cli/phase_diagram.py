@@ -1,46 +1,35 @@
 """`godelta phase-diagram`: surface structures over the chemical potential of a gas; energies of clusters."""
 
-from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from ase import Atoms
-from ase.data import chemical_symbols
-
 from godelta.analysis.cluster_energies import Cluster, element_energies
 from godelta.analysis.gas import DIATOMICS, Diatomic
-from godelta.analysis.phases import CLEAN, Levels, Line, Phase, Stable, stable_phases, surface_line
-from godelta.campaign import CampaignConfig
-from godelta.cli.best import lowest
+from godelta.analysis.phases import CLEAN, Levels, Line, Stable, stable_phases, surface_line
 from godelta.cli.console import console, print_json, table
 from godelta.cli.drawing import save_figure
 from godelta.cli.longwork import interruptible
+from godelta.cli.phase_found import (
+    Found,
+    gas_of,
+    lowest_of,
+    names_of_studies,
+    refuse_mixed_levels,
+    refuse_mixed_slabs,
+)
+from godelta.cli.phase_levels import free_atom, level_of, levels_of, solid_energy
 from godelta.cli.workspace import open_existing
 from godelta.errors import InputError
-from godelta.reference.kept import kept_energies, kept_folder, relaxed_energy
-from godelta.reference.registry import reference_hash
-from godelta.reference.settings import (
-    EspressoSettings,
-    GPAWSettings,
-    ReferenceSettings,
-    VASPSettings,
-)
-from godelta.store import campaigns
-from godelta.store.database import Raw, Store
-from godelta.store.documents import CampaignDocument
+from godelta.store.database import Store
+from godelta.store.query import images
 from godelta.store.workspace import Workspace
-from godelta.systems.lattice import equilibrium, is_fcc
-from godelta.systems.packing import unpack_problem
-from godelta.systems.problem import SearchProblem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-BOX = 12.0  # Å, around a molecule
 MEV = 1000.0
 
 
@@ -62,6 +51,8 @@ class PhaseOptions:
         Range of Δμ, eV.
     plot
         File to draw to.
+    page
+        File to write a report to.
     output
         table or json.
     """
@@ -72,30 +63,8 @@ class PhaseOptions:
     temperatures: tuple[float, ...] = (300.0, 600.0, 900.0)
     span: tuple[float, float] = (-3.0, 0.0)
     plot: Path | None = None
+    page: Path | None = None
     output: str = "table"
-
-
-@dataclass(frozen=True)
-class _Found:
-    """The lowest structure of a campaign."""
-
-    campaign: CampaignDocument
-    problem: SearchProblem
-    row: Raw
-
-    @property
-    def placed(self) -> dict[str, int]:
-        return dict(Counter(chemical_symbols[int(z)] for z in self.problem.numbers))
-
-    @property
-    def is_cluster(self) -> bool:
-        return self.problem.n_template == 0
-
-    @property
-    def phase(self) -> Phase:
-        a, b = self.problem.template.cell.array[:2]
-        area = float(np.linalg.norm(np.cross(a, b)))
-        return Phase(self.campaign.name, float(self.row["energy"]), self.placed, area)
 
 
 def show_phases(names: list[str], folder: Path | None, options: PhaseOptions) -> int:
@@ -115,14 +84,14 @@ def show_phases(names: list[str], folder: Path | None, options: PhaseOptions) ->
         )
     workspace = open_existing(folder)
     store = workspace.connect(start=True)
-    found = [_lowest_of(store, name) for name in _of_studies(store, names)]
-    _refuse_mixed_levels(found)
+    found = [lowest_of(store, name) for name in names_of_studies(store, names)]
+    refuse_mixed_levels(found)
     if all(one.is_cluster for one in found):
         return _show_clusters(found, workspace, options)
-    _refuse_mixed_slabs(found)
-    gas = _gas(found, options.gas)
+    refuse_mixed_slabs(found)
+    gas = gas_of(found, options.gas)
     with interruptible("the same command goes on where it was") as interrupted:
-        levels = _levels(found, gas, workspace, options)
+        levels = levels_of(found, gas, workspace, options)
     if interrupted:
         return 130
     lines = [surface_line(one.phase, levels) for one in found]
@@ -131,6 +100,8 @@ def show_phases(names: list[str], folder: Path | None, options: PhaseOptions) ->
         from godelta.analysis.phase_plot import phase_diagram
 
         save_figure(phase_diagram(lines, stable, gas, options.temperatures), options.plot)
+    if options.page is not None:
+        _write_page(store, found, (levels, lines, stable, gas), options)
     if options.output == "json":
         print_json(_plain(found, levels, lines, stable, options))
     else:
@@ -138,26 +109,23 @@ def show_phases(names: list[str], folder: Path | None, options: PhaseOptions) ->
     return 0
 
 
-def _of_studies(store: Store, names: list[str]) -> list[str]:
-    """Names of campaigns, each once; a study's stands for its campaigns, which have it as their tag."""
-    every: list[str] = []
-    for name in names:
-        members = [] if campaigns.find_campaign(store, name) else campaigns.tagged(store, name)
-        every += members or [name]
-    return list(dict.fromkeys(every))
-
-
-def _show_clusters(found: list[_Found], workspace: Workspace, options: PhaseOptions) -> int:
+def _show_clusters(found: list[Found], workspace: Workspace, options: PhaseOptions) -> int:
     from godelta.cli.cluster_energies import show_cluster_energies
 
+    if options.page is not None:
+        raise InputError(
+            "reports of phase diagrams are of surfaces",
+            where="--report",
+            mend="for clusters take --plot, or `godelta report` for each campaign",
+        )
     clusters = [Cluster(one.campaign.name, one.placed, float(one.row["energy"])) for one in found]
-    elements = dict(_solid(text) for text in options.solids)
+    elements = dict(solid_energy(text) for text in options.solids)
     missing = {symbol for one in clusters for symbol in one.atoms} - elements.keys()
     elements = {s: e for s, e in element_energies(clusters).items() if s in missing} | elements
     if missing := missing - elements.keys():
-        reference, kept = _level(found[0], workspace)
+        reference, kept = level_of(found[0], workspace)
         with interruptible("the same command goes on where it was") as interrupted:
-            elements |= {symbol: _free_atom(symbol, reference, kept) for symbol in sorted(missing)}
+            elements |= {symbol: free_atom(symbol, reference, kept) for symbol in sorted(missing)}
         if interrupted:
             return 130
     refined = {one.campaign.name: bool(one.row["refined"]) for one in found}
@@ -165,155 +133,37 @@ def _show_clusters(found: list[_Found], workspace: Workspace, options: PhaseOpti
     return 0
 
 
-def _lowest_of(store: Store, name: str) -> _Found:
-    document = campaigns.get_campaign(store, name)
-    rows = lowest(store, document, 1)
-    if not rows:
-        raise InputError("it has no evaluated structure yet", where=name, mend=f"`godelta status {name}`")
-    problem = unpack_problem(campaigns.load_problem(store, document.campaign_id))
-    return _Found(document, problem, rows[0])
+def _write_page(
+    store: Store,
+    found: list[Found],
+    diagram: tuple[Levels, list[Line], list[Stable], Diatomic],
+    options: PhaseOptions,
+) -> None:
+    from godelta.analysis.report.page import render
+    from godelta.analysis.report.phases import PhaseData, PhaseRow, phase_page
+    from godelta.cli.report import write_page
 
-
-def _refuse_mixed_levels(found: list[_Found]) -> None:
-    """Energies of different reference levels have nothing to say to each other."""
-    first = found[0]
-    for other in found[1:]:
-        if other.campaign.reference_hash != first.campaign.reference_hash:
-            raise InputError(
-                f"its reference is another one than that of {first.campaign.name}, and energies of different"
-                " references never mix",
-                where=other.campaign.name,
-                mend="name campaigns with one reference; `godelta query` shows each one's",
-            )
-
-
-def _refuse_mixed_slabs(found: list[_Found]) -> None:
-    """Nor have energies on different slabs."""
-    for one in found:
-        if one.problem.n_template == 0 or not one.problem.template.pbc[:2].all():
-            raise InputError(
-                "it is no surface",
-                where=one.campaign.name,
-                mend="phase diagrams are of campaigns on one slab, or of clusters alone",
-            )
-    first = found[0]
-    for other in found[1:]:
-        a, b = first.problem.template, other.problem.template
-        same = len(a) == len(b) and (a.numbers == b.numbers).all() and np.allclose(a.cell, b.cell, atol=1e-6)
-        if not (same and np.allclose(a.positions, b.positions, atol=1e-6)):
-            raise InputError(
-                f"its slab is another one than that of {first.campaign.name}",
-                where=other.campaign.name,
-                mend="name campaigns with the same slab, whose formulas alone differ",
-            )
-
-
-def _gas(found: list[_Found], given: str | None) -> Diatomic:
-    placed = sorted({symbol for one in found for symbol in one.placed})
-    known = [symbol for symbol in placed if symbol in DIATOMICS]
-    if given is None and len(known) == 1:
-        return DIATOMICS[known[0]]
-    if given is None or given not in known:
-        raise InputError(
-            f"the campaigns place {', '.join(placed)}; which of them comes from a gas is not clear",
-            where="--gas",
-            mend=f"name one of {', '.join(known or DIATOMICS)}",
-        )
-    return DIATOMICS[given]
-
-
-def _level(first: _Found, workspace: Workspace) -> tuple[ReferenceSettings, Path]:
-    """The reference of campaigns, and where its results outside of campaigns are kept."""
-    reference = CampaignConfig.model_validate(first.campaign.config).reference
-    if reference_hash(reference) != first.campaign.reference_hash:
-        raise InputError(
-            "its evaluations are of another version of the engine than is installed here",
-            where=first.campaign.name,
-            mend="install that version again: energies of different levels never mix",
-        )
-    return reference, kept_folder(workspace.scratch, first.campaign.reference_hash)
-
-
-def _levels(found: list[_Found], gas: Diatomic, workspace: Workspace, options: PhaseOptions) -> Levels:
-    first = found[0]
-    reference, kept = _level(first, workspace)
-    given = dict(_solid(text) for text in options.solids)
-    needed = {symbol for one in found for symbol in one.placed} - {gas.symbol}
-    clean = relaxed_energy(_clean(first.problem), reference, kept)
-    solids = {
-        symbol: given[symbol] if symbol in given else _metal(symbol, reference, kept)
-        for symbol in sorted(needed)
-    }
-    molecule = _half_a_molecule(gas, reference, kept) if options.gas_energy is None else options.gas_energy
-    return Levels(clean, solids, gas.symbol, molecule)
-
-
-def _clean(problem: SearchProblem) -> Atoms:
-    from ase.constraints import FixAtoms
-
-    slab: Atoms = problem.template.copy()
-    slab.set_constraint(FixAtoms(np.flatnonzero(problem.fixed)))
-    return slab
-
-
-def _solid(text: str) -> tuple[str, float]:
-    symbol, _, energy = text.partition("=")
-    try:
-        value = float(energy)
-    except ValueError:
-        value = float("nan")
-    if symbol not in chemical_symbols or not np.isfinite(value):
-        raise InputError(
-            f"{text!r} is no energy of an element", where="--solid", mend="e.g. --solid Cu=-3.72"
-        )
-    return symbol, value
-
-
-def _metal(symbol: str, reference: ReferenceSettings, kept: Path) -> float:
-    """The energy in eV per atom of the fcc crystal at the reference's own lattice constant."""
-    if not is_fcc(symbol):
-        raise InputError(
-            f"{symbol} has no fcc crystal to compare with",
-            where="--solid",
-            mend=f"give its energy per atom at the level of the reference: --solid {symbol}=ENERGY",
-        )
-    return equilibrium(symbol, kept_energies(reference, kept)).energy
-
-
-def _free_atom(symbol: str, reference: ReferenceSettings, kept: Path) -> float:
-    if _has_no_spin(reference, symbol):
-        raise InputError(
-            f"free atoms of {symbol} are magnetic or nearly so, and these calculations have no spin",
-            where="--solid",
-            mend=f"give the energy per atom that is to be zero, as of the crystal: --solid {symbol}=ENERGY",
-        )
-    return relaxed_energy(Atoms(symbol, cell=[BOX] * 3, pbc=False), reference, kept)
-
-
-def _has_no_spin(reference: ReferenceSettings, symbol: str) -> bool:
-    """Whether a DFT reference would compute a magnetic molecule without its spin."""
-    match reference:
-        case GPAWSettings():
-            return True
-        case EspressoSettings():
-            return symbol not in reference.starting_magnetization
-        case VASPSettings():
-            return symbol not in reference.magnetic_moments
-    return False
-
-
-def _half_a_molecule(gas: Diatomic, reference: ReferenceSettings, kept: Path) -> float:
-    if gas.spin and _has_no_spin(reference, gas.symbol):
-        raise InputError(
-            f"{gas.symbol}2 is a triplet, and these calculations with {reference.engine} have no spin",
-            where="--gas-energy",
-            mend=f"compute {gas.symbol}2 with spin at the same level, and give half its energy",
-        )
-    return 0.5 * relaxed_energy(gas.atoms(BOX), reference, kept)
+    assert options.page is not None
+    levels, lines, stable, gas = diagram
+    atoms = images(store, [one.row for one in found])
+    data = PhaseData(
+        rows=[
+            PhaseRow(one.phase, line, bool(one.row["refined"]), str(one.row["structure_id"]), shown)
+            for one, line, shown in zip(found, lines, atoms, strict=True)
+        ],
+        levels=levels,
+        stable=stable,
+        gas=gas,
+        temperatures=options.temperatures,
+        reference_hash=found[0].campaign.reference_hash,
+        versions=found[0].campaign.versions,
+        read_at=store.now(),
+    )
+    write_page(options.page, render(phase_page(data)))
 
 
 def _plain(
-    found: list[_Found],
+    found: list[Found],
     levels: Levels,
     lines: "Sequence[Line]",
     stable: "Sequence[Stable]",
@@ -352,7 +202,7 @@ def _plain(
 
 
 def _show(
-    found: list[_Found],
+    found: list[Found],
     levels: Levels,
     lines: "Sequence[Line]",
     stable: "Sequence[Stable]",

@@ -61,6 +61,21 @@ def moves(
     show_moves(campaign, workspace, output)
 
 
+def report(
+    campaign: Annotated[list[str], typer.Argument(help="Names of campaigns")],
+    file: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="File; folder of several [default: results/NAME/report.html]"),
+    ] = None,
+    count: Annotated[int, typer.Option("-n", min=1, max=200, help="How many structures to show")] = 10,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Write all there is to know of a campaign into one HTML file, which needs nothing else."""
+    from godelta.cli.report import write_reports
+
+    write_reports(campaign, workspace, file, count)
+
+
 def explain(
     structure: Annotated[str, typer.Argument(help="Id of a structure, or its beginning")],
     top: Annotated[int, typer.Option(min=1, help="How many evaluations to list")] = 10,
@@ -145,13 +160,17 @@ def phase_diagram(
     low: Annotated[float, typer.Option("--from", help="Lowest chemical potential, eV")] = -3.0,
     high: Annotated[float, typer.Option("--to", help="Highest chemical potential, eV")] = 0.0,
     plot: Annotated[Path | None, typer.Option(help="Draw the diagram to a file")] = None,
+    page: Annotated[
+        Path | None, typer.Option("--report", help="Write diagram, structures and energies to an HTML file")
+    ] = None,
     workspace: WorkspaceOption = None,
     output: FormatOption = "table",
 ) -> None:
     """Which surface structures are stable at which potential of a gas, or how stable clusters are."""
     from godelta.cli.phase_diagram import PhaseOptions, show_phases
 
-    given = PhaseOptions(gas, gas_energy, tuple(solid or ()), span=(low, high), plot=plot, output=output)
+    span = (low, high)
+    given = PhaseOptions(gas, gas_energy, tuple(solid or ()), span=span, plot=plot, page=page, output=output)
     if temperature:
         given = replace(given, temperatures=tuple(temperature))
     raise typer.Exit(show_phases(campaign, workspace, given))

@@ -120,12 +120,13 @@ def _watch_lines(view: _View, read: Callable[[], _View], output: str, every: flo
         view = read()
 
 
-def _all(store: Store, options: StatusOptions) -> _View:
+def all_now(store: Store, options: StatusOptions) -> tuple[Campaigns, dict[str, QueueCounts]]:
+    """All campaigns that fit, and what the queue holds of each."""
     with ThreadPoolExecutor(1) as beside:  # the server has time for both at once
         counted = beside.submit(queue_counts, store)
         rows = overviews(store, states=options.states, tags=options.tags)
         queue = counted.result()
-    found = Campaigns(
+    return Campaigns(
         rows,
         options.limit,
         jobs=_sum(queue, ["", *(row.campaign_id for row in rows)]),
@@ -133,11 +134,15 @@ def _all(store: Store, options: StatusOptions) -> _View:
         workers=all_workers(store),
         now=store.now(),
         filtered=bool(options.states or options.tags),
-    )
+    ), queue
+
+
+def _all(store: Store, options: StatusOptions) -> _View:
+    found, queue = all_now(store, options)
     return _View(
         lambda: all_campaigns(found, console.width),
         all_line(found),
-        lambda: [as_row(row, queue.get(row.campaign_id, {})) for row in rows[: options.limit]],
+        lambda: [as_row(row, queue.get(row.campaign_id, {})) for row in found.rows[: options.limit]],
     )
 
 

@@ -158,7 +158,7 @@ def save_search_state(
     ----------
     progress
         Small numbers for people: iteration, acceptance, best_energy [eV]. The counts in `moves`, of each
-        kind of move, are added to those of the round.
+        kind of move, are added to those of the round, and so is what became of each pair in `swaps`.
 
     Raises
     ------
@@ -173,6 +173,9 @@ def save_search_state(
         for move, counts in progress.get("moves", {}).items()
         for count, n in counts.items()
     }
+    for pair, done in enumerate(progress.get("swaps") or ()):
+        if done is not None:
+            added |= {f"statistics.swaps.{pair}.tried": 1, f"statistics.swaps.{pair}.done": int(done)}
     if added:  # in the same write as the state: a step that is repeated is counted once
         update["$inc"] = added
     before = store.rounds.find_one_and_update(

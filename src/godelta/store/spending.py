@@ -4,11 +4,12 @@ from bisect import bisect_right
 from dataclasses import dataclass
 
 from godelta.store import rounds
-from godelta.store.database import Store
+from godelta.store.database import Raw, Store
 from godelta.store.documents import RoundDocument
 
 # The stages of a round: MongoDB's times end at the millisecond, and several stages may share one.
 _SEARCHED, _EVALUATED, _TRAINED = range(3)
+_COSTS = ("attempts", "wall_s", "cpu_s")
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,31 @@ def spending(store: Store, campaign_id: str, reference_hash: str) -> Spending:
         structure_ids=tuple(structure_id for _, _, structure_id, _ in found),
         cpu_s=tuple(cpu_s),
         total_cpu_s=evaluating + sum(_searching(round_) + _training(round_) for round_ in every),
+    )
+
+
+@dataclass(frozen=True)
+class EvaluationCost:
+    """What all attempts at a campaign's evaluations took, seconds, whoever paid for them."""
+
+    attempts: int
+    wall_s: float
+    cpu_s: float
+
+
+def evaluation_cost(store: Store, campaign_id: str, reference_hash: str) -> EvaluationCost:
+    """What a campaign's evaluations took, attempts that failed included."""
+    asked = {"requests.campaign_id": campaign_id, "reference_hash": reference_hash}
+    sums = {name: {"$sum": f"$attempts.cost.{name}"} for name in ("wall_s", "cpu_s")}
+    pipeline: list[Raw] = [
+        {"$match": asked},
+        {"$project": {"attempts.cost": 1}},
+        {"$unwind": "$attempts"},
+        {"$group": {"_id": None, "attempts": {"$sum": 1}, **sums}},
+    ]
+    raw = next(iter(store.evaluations.aggregate(pipeline)), None)
+    return (
+        EvaluationCost(0, 0.0, 0.0) if raw is None else EvaluationCost(**{name: raw[name] for name in _COSTS})
     )
 
 

@@ -1,0 +1,1 @@
+"""Self-contained pages about campaigns, benchmarks and phase diagrams: functions of data."""
