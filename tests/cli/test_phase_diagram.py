@@ -8,7 +8,7 @@ from ase.calculators.emt import EMT
 from ase.optimize import BFGS
 
 from godelta.analysis.gas import DIATOMICS
-from godelta.cli.phase_diagram import _half_a_molecule
+from godelta.cli.phase_levels import half_a_molecule
 from godelta.errors import InputError
 from godelta.reference.settings import EspressoSettings, GPAWSettings, VASPSettings
 from godelta.store import campaigns
@@ -164,4 +164,4 @@ def test_options_that_make_no_sense(finish_on_slab, ask, options, said):
 )
 def test_a_triplet_is_not_computed_without_spin(reference, tmp_path):
     with pytest.raises(InputError, match="O2 is a triplet"):
-        _half_a_molecule(DIATOMICS["O"], reference, tmp_path)
+        half_a_molecule(DIATOMICS["O"], reference, tmp_path)

@@ -81,7 +81,7 @@ def stabilities(clusters: Sequence[Cluster], elements: Mapping[str, float]) -> l
         Stability(
             one,
             (one.energy - sum(n * elements[symbol] for symbol, n in one.atoms.items())) / one.size,
-            float(diagram.get_e_above_hull(entry, allow_negative=True)),
+            float(diagram.get_e_above_hull(entry, allow_negative=True) or 0.0),
             n,
             _second_difference(lowest, n),
         )
@@ -91,7 +91,7 @@ def stabilities(clusters: Sequence[Cluster], elements: Mapping[str, float]) -> l
 
 def _units(clusters: Sequence[Cluster]) -> list[int | None]:
     """How many units of one formula each cluster is, where all are of the same."""
-    from pymatgen.core import Composition
+    from pymatgen.core.composition import Composition
 
     parts = [Composition(dict(one.atoms)).get_integer_formula_and_factor() for one in clusters]
     if len({formula for formula, _ in parts}) > 1:

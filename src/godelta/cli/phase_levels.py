@@ -62,7 +62,7 @@ def levels_of(found: list[Found], gas: Diatomic, workspace: Workspace, options: 
         symbol: given[symbol] if symbol in given else _metal(symbol, reference, kept)
         for symbol in sorted(needed)
     }
-    molecule = _half_a_molecule(gas, reference, kept) if options.gas_energy is None else options.gas_energy
+    molecule = half_a_molecule(gas, reference, kept) if options.gas_energy is None else options.gas_energy
     return Levels(clean, solids, gas.symbol, molecule)
 
 
@@ -136,7 +136,16 @@ def _has_no_spin(reference: ReferenceSettings, symbol: str) -> bool:
     return False
 
 
-def _half_a_molecule(gas: Diatomic, reference: ReferenceSettings, kept: Path) -> float:
+def half_a_molecule(gas: Diatomic, reference: ReferenceSettings, kept: Path) -> float:
+    """Half the energy in eV of the relaxed molecule.
+
+    Raises
+    ------
+    InputError
+        The molecule is a triplet, and the reference has no spin.
+    GodeltaError
+        An evaluation failed.
+    """
     if gas.spin and _has_no_spin(reference, gas.symbol):
         raise InputError(
             f"{gas.symbol}2 is a triplet, and these calculations with {reference.engine} have no spin",
