@@ -17,6 +17,7 @@ from engine_ledger import engine_seconds
 from learning_page import learning_curves
 from methods_page import methods_section, refinement
 from page import JOBS, load_range, table, where
+from paper_page import paper_section
 from record import RESULTS
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
@@ -60,7 +61,7 @@ def main() -> None:
         path = RESULTS / f"{name}.json"
         if path.exists():
             parts.append(section(json.loads(path.read_text())))
-    parts.append(methods_section())
+    parts += [methods_section(), paper_section()]
     PAGE.write_text("\n".join(parts), encoding="utf-8")
 
 
