@@ -195,14 +195,3 @@ def test_other_mistakes_of_a_study_are_named_with_their_line(tmp_path):
         read_campaigns(write(tmp_path, STUDY.replace("walkers: 6", "wlakers: 6")))
     with pytest.raises(InputError, match="`name` is missing"):
         read_campaigns(write(tmp_path, STUDY.replace("name: ag8s4\n", "")))
-
-
-def test_a_campaign_with_the_defaults_of_before_is_gone_on_with(tmp_path):
-    now = read_campaign(write(tmp_path, GOOD.replace("{method: rex, walkers: 6}", "{method: gofee}")))
-    values = now.model_dump(mode="json")
-    values["search"] |= {"kappa": 2.0, "selection": values["search"]["selection"] | {"kappa": 2.0}}
-    older = CampaignConfig.model_validate(values)
-    assert now.identity() != older.identity()
-    assert now.with_defaults_of(older).identity() == older.identity()
-    rex = read_campaign(write(tmp_path, GOOD))
-    assert now.with_defaults_of(rex) == now

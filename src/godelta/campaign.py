@@ -8,7 +8,7 @@ from godelta.delta.settings import DeltaSettings
 from godelta.foundation.settings import ASEFoundationSettings, CHGNetSettings, FoundationSettings
 from godelta.reference.settings import ReferenceSettings, XTBSettings
 from godelta.resources import Budget, Resources
-from godelta.search.settings import GOFEESettings, RefineSettings, REXSettings, SearchSettings
+from godelta.search.settings import RefineSettings, REXSettings, SearchSettings
 from godelta.settings import Settings, digest
 from godelta.systems.settings import ClusterSettings, SystemSettings
 
@@ -68,10 +68,7 @@ class CampaignConfig(Settings):
 
         So a campaign file goes on with a campaign that was begun when a default was another one.
         """
-        values: dict[str, Any] = {"delta": self.delta.with_defaults_of(older.delta)}
-        if isinstance(self.search, GOFEESettings) and isinstance(older.search, GOFEESettings):
-            values["search"] = self.search.with_defaults_of(older.search)
-        return self.model_copy(update=values)
+        return self.model_copy(update={"delta": self.delta.with_defaults_of(older.delta)})
 
     def identity(self) -> dict[str, Any]:
         """The settings that decide the results; changing one makes another campaign."""

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from godelta.search.settings import GOFEESettings, REXSettings, RSSSettings, SearchSettings
+from godelta.search.settings import REXSettings, RSSSettings, SearchSettings
 from godelta.search.weights import MoveWeights
 
 ADAPTER = TypeAdapter(SearchSettings)
@@ -21,22 +21,6 @@ def test_a_preset_fills_only_what_is_not_given():
 def test_part_of_a_block_leaves_the_methods_own_defaults():
     assert ADAPTER.validate_python({"method": "rex", "relax": {"steps": 30}}).relax.fmax == 0.025
     assert ADAPTER.validate_python({"method": "rss", "relax": {"steps": 30}}).relax.fmax == 0.05
-
-
-def test_gofee_takes_one_deviation_and_older_campaigns_keep_two():
-    now = GOFEESettings(selection={"evaluations_per_round": 3})
-    assert (now.kappa, now.selection.kappa) == (1.0, 1.0)
-    paper = GOFEESettings(preset="paper")
-    assert (paper.kappa, paper.selection.kappa) == (2.0, 2.0)
-    older = GOFEESettings(kappa=2.0, selection={"kappa": 2.0, "evaluations_per_round": 3})
-    assert now.with_defaults_of(older) == older
-    for said in (
-        GOFEESettings(kappa=0.5),
-        GOFEESettings(kappa=1.0, selection={"kappa": 3.0}),
-        GOFEESettings(preset="paper"),
-    ):
-        assert said.with_defaults_of(older) == said
-    assert now.with_defaults_of(paper.model_copy(update={"kappa": 0.5})) == now
 
 
 @pytest.mark.parametrize("preset", ["default", "paper"])

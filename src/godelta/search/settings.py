@@ -310,9 +310,8 @@ class BHSettings(_Generates):
         return values
 
 
-# Uncertainties are scaled to errors: 2, which the papers take, explores more than it finds (benchmarks.md).
 GOFEE_PRESETS: dict[str, dict[str, Any]] = {
-    "default": {"kappa": 1.0, "selection": {"kappa": 1.0}},
+    "default": {},
     "paper": {
         "iterations_per_round": 1,
         "candidates": 10,
@@ -347,27 +346,19 @@ class GOFEESettings(_Generates):
     rattled: float = Field(3.0, gt=0, description="atoms that a move rattles, on average")
     amplitude: float = Field(3.0, gt=0, description="radius of the ball that an atom is rattled within")
     moves: MoveWeights = MoveWeights()
-    kappa: float = Field(1.0, ge=0, description="weight of the uncertainty in relaxations")
+    kappa: float = Field(2.0, ge=0, description="weight of the uncertainty in relaxations")
     follow_up: bool = Field(
         False,
         description="evaluate one step along the reference forces of each evaluated structure too; half of"
         " `evaluations_per_round` is for steps",
     )
     relax: RelaxSettings = RelaxSettings()
-    selection: SelectionSettings = SelectionSettings(kappa=1.0)
+    selection: SelectionSettings = SelectionSettings()
 
     @model_validator(mode="before")
     @classmethod
     def _apply_preset(cls, data: Any) -> Any:
         return _with_preset(data, GOFEE_PRESETS)
-
-    def with_defaults_of(self, older: Self) -> Self:
-        """These settings, with the weights of before where `older` has those and these are the defaults."""
-        before = older.kappa, older.selection.kappa
-        if (self.preset, self.kappa, self.selection.kappa) != ("default", 1.0, 1.0) or before != (2.0, 2.0):
-            return self
-        selection = self.selection.model_copy(update={"kappa": 2.0})
-        return self.model_copy(update={"kappa": 2.0, "selection": selection})
 
     @model_validator(mode="after")
     def _room_for_steps(self) -> Self:
