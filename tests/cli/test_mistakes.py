@@ -30,7 +30,7 @@ CONFIG = {
     "no chains": ({"budget": {"chains": 0}}, ["`budget.chains`"]),
     "a number as words": ({"seed": "seven"}, ["`seed`", "seven"]),
     "unknown method": ({"search": {"method": "rexx"}}, ["rexx", "did you mean `rex`"]),
-    "unknown engine": ({"reference": {"engine": "vasp"}}, ["vasp", "gpaw"]),
+    "unknown engine": ({"reference": {"engine": "siesta"}}, ["siesta", "gpaw"]),
     "EMT for sulphur": ({"system": {"formula": "Cu3S"}}, ["emt", " S", "knows"]),
     "xtb for a surface": ({"system": SURFACE, "reference": {"engine": "xtb"}}, ["clusters only", "gpaw"]),
     "wrong calculator of the reference": (

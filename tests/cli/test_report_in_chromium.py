@@ -28,7 +28,8 @@ def look(chromium):
         chromium.get(address)
         return chromium
 
-    return open_at
+    yield open_at
+    chromium.get("about:blank")  # a page that looks again and again would go on beside other tests
 
 
 @pytest.fixture
@@ -157,5 +158,6 @@ def test_live_status(workspace, opened, cheap_config, look):
         WebDriverWait(driver, 20).until(expected_conditions.presence_of_element_located(row))
         assert complaints(driver) == []
     finally:
+        look("about:blank", 400)
         server.shutdown()
         server.server_close()
