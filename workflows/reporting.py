@@ -26,7 +26,7 @@ from godelta.analysis.report.data import (
 from godelta.analysis.report.page import extxyz
 from godelta.campaign import CampaignConfig
 from godelta.redaction import redact
-from godelta.search.settings import REXSettings
+from godelta.search.settings import OwnSearchSettings, REXSettings
 from godelta.store import campaigns, evaluations, rounds
 from godelta.store.blobs import DamagedError
 from godelta.store.database import Raw, Store
@@ -50,6 +50,12 @@ METHODS = {
 }
 
 
+def _method(config: CampaignConfig) -> str:
+    if isinstance(config.search, OwnSearchSettings):
+        return config.search.program.rpartition(".")[2]
+    return METHODS[config.search.method]
+
+
 def campaign_data(store: Store, campaign: CampaignDocument, count: int = 10) -> CampaignData:
     """All that a report tells of a campaign, with its `count` lowest structures."""
     config = CampaignConfig.model_validate(campaign.config)
@@ -67,7 +73,7 @@ def campaign_data(store: Store, campaign: CampaignDocument, count: int = 10) -> 
         state=campaign.state,
         reason=campaign.reason,
         told=_told(config),
-        method=METHODS.get(config.search.method, config.search.method),
+        method=_method(config),
         has_delta=has_delta,
         budget=progress.budget,
         evaluated=progress.ok + progress.failed,
@@ -108,7 +114,7 @@ def _told(config: CampaignConfig) -> list[tuple[str, str]]:
         ("foundation", str(getattr(foundation, "calculator", None) or foundation.name)),
         ("Δ-model", "none" if config.delta.preset == "none" else f"{config.delta.descriptor}"),
         ("reference", f"{engine} {settings}" if isinstance(settings, str) else str(engine)),
-        ("search", METHODS.get(config.search.method, config.search.method)),
+        ("search", _method(config)),
         ("chains", "1" if budget.chains == 1 else f"{budget.chains}, {shared}"),
         ("budget", f"{budget.rounds} rounds of each chain, {budget.evaluations} evaluations"),
         ("refinement", f"the {config.refine.best} lowest" if config.refine.best else "none"),
