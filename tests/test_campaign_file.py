@@ -193,5 +193,10 @@ def test_a_study_with_a_wrong_list(tmp_path, formulas, expected):
 def test_other_mistakes_of_a_study_are_named_with_their_line(tmp_path):
     with pytest.raises(InputError, match=r"line 5: unknown key `search.wlakers`"):
         read_campaigns(write(tmp_path, STUDY.replace("walkers: 6", "wlakers: 6")))
+    both = STUDY.replace("walkers: 6", "wlakers: 6").replace("Ag8S4]", "Ag8Xx4]")
+    with pytest.raises(InputError) as caught:
+        read_campaigns(write(tmp_path, both))
+    assert str(caught.value).count("search.wlakers") == 1
+    assert "Xx" in str(caught.value)
     with pytest.raises(InputError, match="`name` is missing"):
         read_campaigns(write(tmp_path, STUDY.replace("name: ag8s4\n", "")))

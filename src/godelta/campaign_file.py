@@ -48,9 +48,21 @@ def read_campaigns(path: Path) -> list[CampaignConfig]:
     """
     file = _parse(path)
     formulas = _formulas(path, file)
-    if formulas is None:
-        return [_validated(path, file, file.values)]
-    return [_validated(path, file, _member_of_study(file.values, formula)) for formula in formulas]
+    members = [file.values] if formulas is None else [_member_of_study(file.values, one) for one in formulas]
+    configs, problems = [], set[tuple[int, str]]()
+    for values in members:
+        try:
+            configs.append(CampaignConfig.model_validate(values))
+        except ValidationError as error:
+            problems |= {describe(details, file) for details in error.errors(include_url=False)}
+    if not problems:
+        return configs
+    lines = [f"line {line}: {text}" if line else text for line, text in sorted(problems)]
+    raise InputError(
+        ("\n  " if len(lines) > 1 else "") + "\n  ".join(lines),
+        where=str(path),
+        mend="`godelta schema` prints every key with its type and default",
+    )
 
 
 def _formulas(path: Path, file: YamlFile) -> list[str] | None:
@@ -79,20 +91,6 @@ def _member_of_study(values: dict[str, Any], formula: str) -> dict[str, Any]:
         "tags": [*tags, study] if isinstance(tags, list) and study not in tags else tags,
         "system": values["system"] | {"formula": formula},
     }
-
-
-def _validated(path: Path, file: YamlFile, values: dict[str, Any]) -> CampaignConfig:
-    try:
-        return CampaignConfig.model_validate(values)
-    except ValidationError as error:
-        problems = [describe(details, file) for details in error.errors(include_url=False)]
-    problems.sort()
-    lines = [f"line {line}: {text}" if line else text for line, text in problems]
-    raise InputError(
-        ("\n  " if len(lines) > 1 else "") + "\n  ".join(lines),
-        where=str(path),
-        mend="`godelta schema` prints every key with its type and default",
-    )
 
 
 def read_foundation(text: str, where: str) -> FoundationSettings:

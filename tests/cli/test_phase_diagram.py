@@ -93,10 +93,14 @@ def test_clusters(finish, ask, tmp_path):
     found = ask("Cu4", "Cu3Ag", "Cu2Ag2", "--plot", picture, "--format", "json").json()
     assert picture.stat().st_size > 5000
     energies = {row["name"]: row["energy"] for row in found["clusters"]}
-    silver = Atoms("Ag", cell=[12] * 3, calculator=EMT()).get_potential_energy()
-    assert found["elements"] == pytest.approx({"Cu": energies["Cu4"] / 4, "Ag": silver})
+    silver, copper = (
+        Atoms(symbol, cell=[12] * 3, calculator=EMT()).get_potential_energy() for symbol in ("Ag", "Cu")
+    )
+    assert found["elements"] == pytest.approx({"Cu": copper, "Ag": silver})  # no cluster of silver alone
     mixed = next(row for row in found["clusters"] if row["name"] == "Cu3Ag")
-    assert mixed["formation"] == pytest.approx((energies["Cu3Ag"] - 0.75 * energies["Cu4"] - silver) / 4)
+    assert mixed["formation"] == pytest.approx((energies["Cu3Ag"] - 3 * copper - silver) / 4)
+    given = ask("Cu4", "Cu3Ag", "--solid", "Ag=-1.5", "--format", "json").json()["elements"]
+    assert given == pytest.approx({"Cu": energies["Cu4"] / 4, "Ag": -1.5})
     shown = ask("Cu4", "Cu3Ag", "--solid", "Ag=-1.5")
     assert shown.code == 0, shown.err
     assert "Ag -1.5000" in shown.out

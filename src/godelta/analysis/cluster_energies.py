@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +82,18 @@ def stabilities(clusters: Sequence[Cluster], elements: Mapping[str, float]) -> l
         Stability(
             one,
             (one.energy - sum(n * elements[symbol] for symbol, n in one.atoms.items())) / one.size,
-            float(diagram.get_e_above_hull(entry, allow_negative=True) or 0.0),
+            _above_hull(diagram, entry),
             n,
             _second_difference(lowest, n),
         )
         for one, entry, n in zip(ordered, entries, units, strict=True)
     ]
+
+
+def _above_hull(diagram: Any, entry: Any) -> float:
+    above = diagram.get_e_above_hull(entry, allow_negative=True)
+    assert above is not None  # pymatgen raises, unless it is asked not to
+    return float(above)
 
 
 def _units(clusters: Sequence[Cluster]) -> list[int | None]:

@@ -87,7 +87,8 @@ def show_comparison(names: Sequence[str], folder: Path | None, options: CompareO
     pythons = Pythons.parse(options.pythons)
     workspace = open_existing(folder)
     store = workspace.connect(start=True)
-    documents = [campaigns.get_campaign(store, name) for name in dict.fromkeys(names)]
+    documents = campaigns.named(store, names)
+    campaigns.refuse_mixed_references(documents)
     configs = [CampaignConfig.model_validate(document.config) for document in documents]
     found = _evaluated(store, documents, options.within)
     kept_in = workspace.state / KEPT
@@ -126,13 +127,6 @@ def _evaluated(store: Store, documents: list[CampaignDocument], within: float | 
     level = documents[0].reference_hash
     pairs = {}
     for document in documents:
-        if document.reference_hash != level:
-            raise InputError(
-                f"its reference is another one than that of {documents[0].name}, and energies of different"
-                " references never mix",
-                where=document.name,
-                mend="name campaigns with one reference; `godelta query` shows each one's",
-            )
         for structure, evaluation in evaluations.training_set(store, document.campaign_id, level):
             pairs[structure.structure_hash] = (structure, evaluation)
     lowest: dict[str, float] = {}

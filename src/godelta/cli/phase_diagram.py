@@ -15,13 +15,12 @@ from godelta.cli.phase_found import (
     Found,
     gas_of,
     lowest_of,
-    names_of_studies,
-    refuse_mixed_levels,
     refuse_mixed_slabs,
 )
 from godelta.cli.phase_levels import free_atom, level_of, levels_of, solid_energy
 from godelta.cli.workspace import open_existing
 from godelta.errors import InputError
+from godelta.store import campaigns
 from godelta.store.database import Store
 from godelta.store.query import images
 from godelta.store.workspace import Workspace
@@ -84,8 +83,9 @@ def show_phases(names: list[str], folder: Path | None, options: PhaseOptions) ->
         )
     workspace = open_existing(folder)
     store = workspace.connect(start=True)
-    found = [lowest_of(store, name) for name in names_of_studies(store, names)]
-    refuse_mixed_levels(found)
+    documents = campaigns.named(store, names)
+    campaigns.refuse_mixed_references(documents)
+    found = [lowest_of(store, document) for document in documents]
     if all(one.is_cluster for one in found):
         return _show_clusters(found, workspace, options)
     refuse_mixed_slabs(found)
@@ -121,15 +121,17 @@ def _show_clusters(found: list[Found], workspace: Workspace, options: PhaseOptio
     clusters = [Cluster(one.campaign.name, one.placed, float(one.row["energy"])) for one in found]
     elements = dict(solid_energy(text) for text in options.solids)
     missing = {symbol for one in clusters for symbol in one.atoms} - elements.keys()
-    elements = {s: e for s, e in element_energies(clusters).items() if s in missing} | elements
-    if missing := missing - elements.keys():
+    pure = element_energies(clusters)
+    atomic = set() if missing <= pure.keys() else missing  # one kind of zero for all: they are compared
+    elements |= {symbol: pure[symbol] for symbol in missing - atomic}
+    if atomic:
         reference, kept = level_of(found[0], workspace)
         with interruptible("the same command goes on where it was") as interrupted:
-            elements |= {symbol: free_atom(symbol, reference, kept) for symbol in sorted(missing)}
+            elements |= {symbol: free_atom(symbol, reference, kept) for symbol in sorted(atomic)}
         if interrupted:
             return 130
     refined = {one.campaign.name: bool(one.row["refined"]) for one in found}
-    show_cluster_energies(clusters, refined, elements, missing, options)
+    show_cluster_energies(clusters, refined, elements, atomic, options)
     return 0
 
 

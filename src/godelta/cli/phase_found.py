@@ -43,24 +43,15 @@ class Found:
         return Phase(self.campaign.name, float(self.row["energy"]), self.placed, area)
 
 
-def names_of_studies(store: Store, names: list[str]) -> list[str]:
-    """Names of campaigns, each once; a study's stands for its campaigns, which have it as their tag."""
-    every: list[str] = []
-    for name in names:
-        members = [] if campaigns.find_campaign(store, name) else campaigns.tagged(store, name)
-        every += members or [name]
-    return list(dict.fromkeys(every))
-
-
-def lowest_of(store: Store, name: str) -> Found:
+def lowest_of(store: Store, document: CampaignDocument) -> Found:
     """The lowest structure of a campaign.
 
     Raises
     ------
     InputError
-        There is no such campaign, or it has no evaluated structure.
+        It has no evaluated structure.
     """
-    document = campaigns.get_campaign(store, name)
+    name = document.name
     rows = lowest(store, document, 1)
     if not rows:
         raise InputError("it has no evaluated structure yet", where=name, mend=f"`godelta status {name}`")
@@ -68,27 +59,8 @@ def lowest_of(store: Store, name: str) -> Found:
     return Found(document, problem, rows[0])
 
 
-def refuse_mixed_levels(found: list[Found]) -> None:
-    """Energies of different reference levels have nothing to say to each other.
-
-    Raises
-    ------
-    InputError
-        Two campaigns have different ones.
-    """
-    first = found[0]
-    for other in found[1:]:
-        if other.campaign.reference_hash != first.campaign.reference_hash:
-            raise InputError(
-                f"its reference is another one than that of {first.campaign.name}, and energies of different"
-                " references never mix",
-                where=other.campaign.name,
-                mend="name campaigns with one reference; `godelta query` shows each one's",
-            )
-
-
 def refuse_mixed_slabs(found: list[Found]) -> None:
-    """Nor have energies on different slabs.
+    """Energies on different slabs have nothing to say to each other.
 
     Raises
     ------

@@ -22,7 +22,7 @@ def write_reports(names: list[str], folder: Path | None, target: Path | None, co
     """
     workspace = open_existing(folder)
     store = workspace.connect(start=True)
-    documents = [campaigns.get_campaign(store, name) for name in dict.fromkeys(names)]
+    documents = campaigns.named(store, names)
     several = len(documents) > 1
     for document in documents:
         if target is None:

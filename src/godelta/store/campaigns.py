@@ -2,7 +2,7 @@
 
 import logging
 import secrets
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from pymongo import ReturnDocument
@@ -149,10 +149,42 @@ def list_campaigns(store: Store) -> list[CampaignDocument]:
     return [CampaignDocument.from_mongo(raw) for raw in store.campaigns.find().sort("created_at", 1)]
 
 
-def tagged(store: Store, tag: str) -> list[str]:
-    """Names of the campaigns with a tag, those made first at the beginning."""
-    found = store.campaigns.find({"config.tags": tag}, {"name": 1}).sort("_id", 1)
-    return [raw["name"] for raw in found]
+def named(store: Store, names: Sequence[str]) -> list[CampaignDocument]:
+    """The campaigns with these names or ids, each once; a study's name stands for its campaigns.
+
+    Those have it as their tag.
+
+    Raises
+    ------
+    InputError
+        There is no such campaign and no such study.
+    """
+    found: dict[str, CampaignDocument] = {}
+    for name in names:
+        one = find_campaign(store, name)
+        tagged = store.campaigns.find({"config.tags": name}).sort("created_at", 1)
+        members = [one] if one else [CampaignDocument.from_mongo(raw) for raw in tagged]
+        found |= {each.campaign_id: each for each in members or [get_campaign(store, name)]}
+    return list(found.values())
+
+
+def refuse_mixed_references(documents: Sequence[CampaignDocument]) -> None:
+    """Energies of different reference levels have nothing to say to each other.
+
+    Raises
+    ------
+    InputError
+        Two campaigns have different ones.
+    """
+    first = documents[0]
+    for other in documents[1:]:
+        if other.reference_hash != first.reference_hash:
+            raise InputError(
+                f"its reference is another one than that of {first.name}, and energies of different"
+                " references never mix",
+                where=other.name,
+                mend="name campaigns with one reference; `godelta query` shows each one's",
+            )
 
 
 def load_problem(store: Store, campaign_id: str) -> bytes:

@@ -76,29 +76,24 @@ def ladder_of_walkers(
 
 def acceptance_over_rounds(rows: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
     """The walkers' mean acceptance at the end of each round, a line for each chain."""
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=SIZE, layout="constrained")
-        axes = figure.add_subplot()
-        for index, (name, points) in enumerate(rows.items()):
-            x, y = np.array(points).T
-            axes.plot(x, y, "o-", color=PALETTE[index % len(PALETTE)], ms=4.0, label=name)
-        axes.axhline(0.5, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)))
-        axes.set(xlabel="Round", ylabel="Share of moves accepted", ylim=(0, 1.03))
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
-        if 1 < len(rows) <= 8:
-            axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4)
+    figure = _over_rounds(rows, "Share of moves accepted", 1.03)
+    figure.axes[0].axhline(0.5, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)))
     return figure
 
 
 def error_over_rounds(rows: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
     """Mean absolute error, eV, of what each round selected, before its evaluation; a line for each chain."""
+    return _over_rounds(rows, "Mean absolute error (eV)", None)
+
+
+def _over_rounds(rows: Mapping[str, Sequence[tuple[int, float]]], label: str, top: float | None) -> Figure:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=SIZE, layout="constrained")
         axes = figure.add_subplot()
         for index, (name, points) in enumerate(rows.items()):
             x, y = np.array(points).T
             axes.plot(x, y, "o-", color=PALETTE[index % len(PALETTE)], ms=4.0, label=name)
-        axes.set(xlabel="Round", ylabel="Mean absolute error (eV)", ylim=(0, None))
+        axes.set(xlabel="Round", ylabel=label, ylim=(0, top))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
         if 1 < len(rows) <= 8:
             axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4)
