@@ -4,6 +4,8 @@ PYTHON  := $(VENV)/bin/python
 STAMP   := $(VENV)/.installed
 SOURCES := pyproject.toml constraints.txt
 MARKERS ?= not slow
+# Much of the suite waits for processes that were killed, and for time limits.
+WORKERS ?= 2
 export OMP_NUM_THREADS ?= 1
 
 # MACE and SevenNet exclude each other, so SevenNet is tested in an environment of its own. ORB is there too: it
@@ -38,8 +40,8 @@ run: $(STAMP)  ## find the best Ag4S2 cluster, in the workspace demo/
 	$(VENV)/bin/godelta init demo
 	$(VENV)/bin/godelta run demo/ag4s2.yaml --workspace demo
 
-test: $(MACE_STAMP)  ## every test but the slow ones; MARKERS="" for all
-	$(PYTHON) -m pytest -m "$(MARKERS)"
+test: $(MACE_STAMP)  ## every test but the slow ones; MARKERS="" for all, WORKERS=0 for one process
+	$(PYTHON) -m pytest -n $(WORKERS) --dist worksteal -m "$(MARKERS)"
 
 test-sevennet: $(SEVENNET_STAMP)  ## foundations, and all that is marked so, with SevenNet and ORB
 	$(SEVENNET)/bin/python -m pytest -m sevennet tests/foundation \
