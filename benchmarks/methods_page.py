@@ -39,10 +39,11 @@ TEXTS = {
     "cu12ag-delta": "The same landscape without a Δ-model (*bare*), and with one that has learnt from 40 evaluations of Cu11Ag2"
     " clusters (*pretrained*).",
     "ag4s2-variants": "[Ag2S]2 again, to be read beside `ag4s2`: other settings than the presets `default`. *paper*: preset of"
-    " arXiv 2507.18485. *kappa1*: κ = 1 in relaxation and selection, in place of 2. *narrow*: 2 walkers and 2 evaluations in a"
-    " round, in place of 5.",
-    "cu12ag-variants": "Cu12Ag again, to be read beside `cu12ag-methods`: *kappa1* is κ = 1 in relaxation and selection, in place"
-    " of 2.",
+    " arXiv 2507.18485; *kappa1*: its κ = 1 in place of 2. *narrow*: 2 walkers and 2 evaluations in a round, in place of 5.",
+    "ag4s2-kappa": "[Ag2S]2 again, to be read beside `ag4s2`: κ = 1 in place of 2, in selection and in the relaxations of"
+    " `gofee`.",
+    "cu12ag-kappa": "Cu12Ag again, to be read beside `cu12ag-methods`: κ = 1 in place of 2, in selection and in the relaxations"
+    " of `gofee`.",
     "au4-on-cu111": "Four gold atoms on Cu(111), 3x3: foundation Lennard-Jones, which knows no metal, reference EMT.",
     "lj13": "Lennard-Jones, 13 atoms: foundation with σ and ε wrong by 10 %.",
     "lj19": "Lennard-Jones, 19 atoms: foundation with σ and ε wrong by 10 %.",

@@ -26,7 +26,7 @@ def paper_section() -> str:
 def _one(result: dict[str, Any]) -> str:
     name = str(result["benchmark"]).removeprefix("paper_")
     parts = [f"### {name}", "", f"`benchmarks/papers/{result['file']}`", "", _lowest(result)]
-    if result["compare"]["levels"]:
+    if "compare" in result:
         parts += ["", _levels(result["compare"])]
     for suffix, text in (("", "errors of levels"), ("-phases", "phase diagram")):
         picture = IMAGES / f"paper-{name}{suffix}.png"
@@ -34,6 +34,8 @@ def _one(result: dict[str, Any]) -> str:
             parts += ["", f"![{text}](images/{picture.name})"]
     if "phases" in result:
         parts += ["", _phases(result["phases"])]
+    if "single_points" in result:
+        parts += ["", _single_points(result)]
     return "\n".join([*parts, "", where(result), ""])
 
 
@@ -97,3 +99,17 @@ def _phases(phases: dict[str, Any]) -> str:
     solids = ", ".join(f"{symbol} {energy:.4f}" for symbol, energy in levels["solids"].items())
     text = f"Compared with ½ {gas}2 {levels['gas_energy']:.4f} and {solids} eV per atom."
     return table(["stable", f"Δμ of {gas}, eV"], rows) + "\n\n" + text
+
+
+def _single_points(result: dict[str, Any]) -> str:
+    """The best structures at another reference; of three, the middle one against the mixture of the others."""
+    other = result["single_points"]
+    own = {name: best[0]["energy"] for name, best in result["best"].items()}
+    columns = {"the campaigns' reference": own, f"`{json.dumps(other['reference'])}`": other["energies"]}
+    rows = [[name, *(f"{energies[name]:.4f}" for energies in columns.values())] for name in own]
+    if len(own) == 3:
+        first, middle, last = own
+        excess = [e[middle] - (e[first] + e[last]) / 2 for e in columns.values()]
+        label = f"{middle} less the mean of {first} and {last}"
+        rows.append([label, *(f"{value:+.3f}" for value in excess)])
+    return "Single points of the lowest structures, eV:\n\n" + table(["campaign", *columns], rows)

@@ -141,7 +141,17 @@ def test_several_campaigns_of_one_reference(finish, ask):
     found = ask("done", "other", *_foundations(RIGHT), "--model", "--format", "json").json()
     assert found["structures"] == 8
     assert sorted(row["formula"] for row in found["minima"]) == ["Ag2Cu2", "AgCu3"]
-    assert {"done: Δ, left out", "other: Δ, left out"} <= set(found["levels"])
+    # Of different formulas, as a study's: one level, which is each campaign's own for its structures.
+    alone = [ask(one, *_foundations(RIGHT), "--model", "--format", "json").json() for one in ("done", "other")]
+    for level in ("no Δ, selected", "Δ, selected", "Δ, left out"):
+        assert found["levels"][level]["n"] == sum(one["levels"][level]["n"] for one in alone)
+    for formula, one in zip(("AgCu3", "Ag2Cu2"), alone, strict=True):
+        (minima,) = (row for row in found["minima"] if row["formula"] == formula)
+        assert minima["choices"]["Δ, left out"] == one["minima"][0]["choices"]["Δ, left out"]
+    finish(name="twin", seed=5)
+    assert {"done: Δ, left out", "twin: Δ, left out"} <= set(
+        ask("done", "twin", "--model", "--format", "json").json()["levels"]
+    )
     answer = ask("done", "else")
     assert (answer.code, "energies of different references never mix" in answer.err.replace("\n", " ")) == (
         2,

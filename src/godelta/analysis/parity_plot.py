@@ -39,7 +39,7 @@ def comparison(
     bonds
         Errors by bond, by the names of the levels.
     """
-    columns = min(COLUMNS, max(len(levels), 2))
+    columns = 2 if len(levels) in (1, 2, 4) else COLUMNS
     rows = -(-len(levels) // columns)
     colours = {level.name: PALETTE[k % len(PALETTE)] for k, level in enumerate(levels)}
     with mpl.rc_context(STYLE):
@@ -97,15 +97,16 @@ def _forces(axes: Axes, forces: Sequence[ForceClass], colours: Mapping[str, str]
 
 
 def _bonds(axes: Axes, bonds: Mapping[str, BondFit], colours: Mapping[str, str]) -> None:
-    pairs = [bond.pair for bond in next(iter(bonds.values())).bonds] if bonds else []
+    fits = {name: [bond for bond in fit.bonds if bond.slope is not None] for name, fit in bonds.items()}
+    known = {bond.pair for fit in fits.values() for bond in fit}
+    pairs = [bond.pair for fit in list(bonds.values())[:1] for bond in fit.bonds if bond.pair in known]
     axes.axhline(0.0, color=INK, linewidth=0.8)
-    for place, (name, fit) in enumerate(bonds.items()):
-        told = [k for k, bond in enumerate(fit.bonds) if bond.slope is not None]
+    for place, (name, fit) in enumerate(fits.items()):
         x, _ = _places(len(pairs), place, len(bonds))
         axes.errorbar(
-            x[told],
-            [fit.bonds[k].slope or 0.0 for k in told],
-            yerr=[fit.bonds[k].deviation or 0.0 for k in told],
+            x[[pairs.index(bond.pair) for bond in fit]],
+            [bond.slope or 0.0 for bond in fit],
+            yerr=[bond.deviation or 0.0 for bond in fit],
             fmt="o",
             ms=4.5,
             color=colours[name],

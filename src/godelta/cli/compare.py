@@ -29,7 +29,7 @@ from godelta.foundation.settings import FoundationSettings
 from godelta.reference.registry import name_of
 from godelta.store import campaigns, evaluations, models, rounds
 from godelta.store.database import Store
-from godelta.store.documents import CampaignDocument, StructureDocument
+from godelta.store.documents import CampaignDocument, StructureDocument, hill_formula
 
 KEPT = "compared"  # folder in the workspace's state
 
@@ -102,9 +102,7 @@ def show_comparison(names: Sequence[str], folder: Path | None, options: CompareO
         raise missing[0].error if len(missing) == 1 else _none(missing)
     levels = [_level(name, kept, found) for name, kept in _by_name(done).items()]
     if options.model:
-        for document in documents:
-            prefix = f"{document.name}: " if len(documents) > 1 else ""
-            levels += _with_delta(store, document, prefix, found)
+        levels += _deltas(store, documents, found)
     result = Comparison.of(found.truth, levels, [document.name for document in documents], options.lowest)
     result = result.told(name_of(configs[0].reference), [kept.identity for kept in done], missing)
     if options.plot is not None:
@@ -227,8 +225,26 @@ def _level(name: str, kept: Kept, found: _Evaluated) -> Level:
     return Level(name, energies, [kept.forces[digest] for digest in found.documents])
 
 
-def _with_delta(store: Store, campaign: CampaignDocument, prefix: str, found: _Evaluated) -> list[Level]:
-    """What foundation + Δ said of structures that it had not learnt from, and the foundation of the same."""
+def _deltas(store: Store, documents: list[CampaignDocument], found: _Evaluated) -> list[Level]:
+    """What the campaigns' Δ-models say: of different formulas, as in a study, together, else one by one."""
+    each = [_with_delta(store, document, found) for document in documents]
+    formulas = {hill_formula(str(document.config["system"]["formula"])) for document in documents}
+    if len(formulas) < len(documents):
+        return [
+            Level(f"{document.name}: {name}", energies, None)
+            for document, told in zip(documents, each, strict=True)
+            for name, energies in told.items()
+        ]
+    together: dict[str, FloatArray] = {}
+    for told in each:
+        for name, energies in told.items():
+            known = together.get(name, energies)
+            together[name] = np.where(np.isfinite(known), known, energies)
+    return [Level(name, energies, None) for name, energies in together.items()]
+
+
+def _with_delta(store: Store, campaign: CampaignDocument, found: _Evaluated) -> dict[str, FloatArray]:
+    """(N,) in eV: foundation + Δ of structures that it had not learnt from, and the foundation of the same."""
     place = {structure: k for k, structure in enumerate(found.truth.ids)}
     bare, corrected = (np.full(len(place), np.nan) for _ in range(2))
     for row in evaluations.history(store, campaign.campaign_id, campaign.reference_hash):
@@ -237,8 +253,7 @@ def _with_delta(store: Store, campaign: CampaignDocument, prefix: str, found: _E
             corrected[place[row["structure_id"]]] = row["model_energy"]
     levels = {"no Δ, selected": bare, "Δ, selected": corrected}
     levels["Δ, left out"] = _left_out(store, campaign, found)
-    told = {key: energies for key, energies in levels.items() if np.isfinite(energies).any()}
-    return [Level(f"{prefix}{key}", energies, None) for key, energies in told.items()]
+    return {key: energies for key, energies in levels.items() if np.isfinite(energies).any()}
 
 
 def _left_out(store: Store, campaign: CampaignDocument, found: _Evaluated) -> FloatArray:
