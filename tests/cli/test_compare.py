@@ -142,7 +142,9 @@ def test_several_campaigns_of_one_reference(finish, ask):
     assert found["structures"] == 8
     assert sorted(row["formula"] for row in found["minima"]) == ["Ag2Cu2", "AgCu3"]
     # Of different formulas, as a study's: one level, which is each campaign's own for its structures.
-    alone = [ask(one, *_foundations(RIGHT), "--model", "--format", "json").json() for one in ("done", "other")]
+    alone = [
+        ask(one, *_foundations(RIGHT), "--model", "--format", "json").json() for one in ("done", "other")
+    ]
     for level in ("no Δ, selected", "Δ, selected", "Δ, left out"):
         assert found["levels"][level]["n"] == sum(one["levels"][level]["n"] for one in alone)
     for formula, one in zip(("AgCu3", "Ag2Cu2"), alone, strict=True):

@@ -244,7 +244,7 @@ def _deltas(store: Store, documents: list[CampaignDocument], found: _Evaluated) 
 
 
 def _with_delta(store: Store, campaign: CampaignDocument, found: _Evaluated) -> dict[str, FloatArray]:
-    """(N,) in eV: foundation + Δ of structures that it had not learnt from, and the foundation of the same."""
+    """What foundation + Δ said of structures not learnt from, and the foundation of the same; (N,) in eV."""
     place = {structure: k for k, structure in enumerate(found.truth.ids)}
     bare, corrected = (np.full(len(place), np.nan) for _ in range(2))
     for row in evaluations.history(store, campaign.campaign_id, campaign.reference_hash):
