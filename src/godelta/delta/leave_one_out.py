@@ -12,7 +12,7 @@ import numpy as np
 
 from godelta.arrays import FloatArray, IntArray
 from godelta.delta import regression
-from godelta.delta.regression import Hyperparameters, Spectrum
+from godelta.delta.regression import PRIOR_STRENGTH, Hyperparameters, Spectrum
 
 
 def fit_hyperparameters(
@@ -21,6 +21,7 @@ def fit_hyperparameters(
     noises: FloatArray,
     amplitude: float | None,
     owners: IntArray | None = None,
+    strength: float = PRIOR_STRENGTH,
 ) -> Hyperparameters:
     """The noise among `noises` with the highest predictive probability.
 
@@ -32,7 +33,7 @@ def fit_hyperparameters(
     best: Hyperparameters | None = None
     for noise in noises:
         misfit, log_det = left_out(spectrum, t, float(noise), blocks)
-        candidate = regression.profile(misfit, log_det, len(t), float(noise), amplitude)
+        candidate = regression.profile(misfit, log_det, len(t), float(noise), amplitude, strength)
         if best is None or candidate.log_evidence > best.log_evidence:
             best = candidate
     if best is None:

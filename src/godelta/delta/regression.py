@@ -15,6 +15,7 @@ from godelta.arrays import FloatArray, IntArray
 NOISE_FLOOR = 1e-5  # relative noise variance; the evidence runs to zero noise when there are few data
 PRIOR_AMPLITUDE = 0.2  # eV per atom: how wrong a foundation is before anything is known
 PRIOR_STRENGTH = 2.0  # worth this many observations
+PRIOR_DERIVATIVES = 5.0  # and the derivatives of this many evaluations, where derivatives are learnt
 PRIOR_NOISE = 1e-3  # reference energies are nearly exact: noise must not stand in for what can be learned
 PRIOR_NOISE_DECADES = 1.0
 AMPLITUDE_FLOOR = 0.25  # eV per atom: data of one composition must not argue the uncertainty away
@@ -72,12 +73,16 @@ def spectrum(G: FloatArray) -> Spectrum:
 
 
 def fit_hyperparameters(
-    spectrum_: Spectrum, t: FloatArray, noises: FloatArray, amplitude: float | None
+    spectrum_: Spectrum,
+    t: FloatArray,
+    noises: FloatArray,
+    amplitude: float | None,
+    strength: float = PRIOR_STRENGTH,
 ) -> Hyperparameters:
     """The noise among `noises` with the highest evidence; the amplitude is profiled unless given.
 
-    The profiled amplitude has an inverse-gamma prior around `PRIOR_AMPLITUDE` and a floor, so that it
-    survives one datum, or data that the prior mean explains.
+    The profiled amplitude has an inverse-gamma prior around `PRIOR_AMPLITUDE`, worth `strength` data, and a
+    floor, so that it survives one datum, or data that the prior mean explains.
     """
     projected = spectrum_.vectors.T @ t
     missing = len(t) - len(projected)  # eigenvalues that are zero when N > r
@@ -87,7 +92,7 @@ def fit_hyperparameters(
         shifted = spectrum_.values + noise
         misfit = float(np.sum(projected**2 / shifted)) + rest / noise
         log_det = float(np.sum(np.log(shifted))) + missing * float(np.log(noise))
-        candidate = profile(misfit, log_det, len(t), float(noise), amplitude)
+        candidate = profile(misfit, log_det, len(t), float(noise), amplitude, strength)
         if best is None or candidate.log_evidence > best.log_evidence:
             best = candidate
     if best is None:
@@ -96,12 +101,17 @@ def fit_hyperparameters(
 
 
 def profile(
-    misfit: float, log_det: float, n_data: int, noise: float, amplitude: float | None
+    misfit: float,
+    log_det: float,
+    n_data: int,
+    noise: float,
+    amplitude: float | None,
+    strength: float = PRIOR_STRENGTH,
 ) -> Hyperparameters:
     """The best amplitude, unless it is given, for N data with -2 log p = misfit/s² + log_det + N log s²."""
     if amplitude is None:
-        scale = PRIOR_STRENGTH * PRIOR_AMPLITUDE**2 + misfit
-        dof = PRIOR_STRENGTH + n_data
+        scale = strength * PRIOR_AMPLITUDE**2 + misfit
+        dof = strength + n_data
         variance = max(scale / dof, AMPLITUDE_FLOOR**2)
         evidence = -0.5 * log_det - 0.5 * dof * float(np.log(scale))
     else:
