@@ -296,3 +296,18 @@ def test_a_run_in_another_terminal_ends_with_a_sentence(workspace, opened, write
         again = godelta("run", path, "--plain", "-w", workspace.folder)
         assert again.code == 2
         assert "was cancelled" in again.err
+
+
+def test_a_study_by_its_file_or_its_name_as_far_as_it_has_begun(
+    command, begun, opened, launchpad, write_campaign
+):
+    begun("many.Cu4", system={"formula": "Cu4"}, tags=["many"])
+    path = write_campaign(name="many", system={"formula": ["Cu4", "Cu3Ag"]}, share=False)
+    lose_a_job(launchpad)
+    answer = command("restart", path, "--dry-run")
+    assert answer.code in (0, LEFT_UNDONE), answer.err
+    assert "Not begun yet: many.Cu3Ag" in answer.out
+    assert "many.Cu4" in command("restart", "many", "--dry-run").out
+    nothing = write_campaign(name="none", system={"formula": ["Cu4", "Cu3Ag"]})
+    answer = command("restart", nothing)
+    assert (answer.code, "there is no campaign 'none.Cu4'" in answer.err) == (2, True)

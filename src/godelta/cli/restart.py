@@ -96,7 +96,7 @@ def _targets(store: Store, names: Sequence[str]) -> list[_Target]:
     targets = [
         target
         for name in names
-        for target in (_by_file(store, Path(name)) if _is_file(name) else [_by_name(store, name)])
+        for target in (_by_file(store, Path(name)) if _is_file(name) else _by_name(store, name))
     ]
     return list({target.campaign.campaign_id: target for target in targets}.values())
 
@@ -105,20 +105,30 @@ def _is_file(name: str) -> bool:
     return name.endswith(FILES) or Path(name).is_file()
 
 
-def _by_name(store: Store, name: str) -> _Target:
-    campaign = campaigns.get_campaign(store, name)
-    return _Target(campaign, CampaignConfig.model_validate(campaign.config), named=True)
+def _by_name(store: Store, name: str) -> list[_Target]:
+    found = campaigns.named(store, [name])
+    return [_Target(one, CampaignConfig.model_validate(one.config), named=True) for one in found]
 
 
 def _by_file(store: Store, path: Path) -> list[_Target]:
     """The campaigns that a file describes, and what of them the file changes.
 
+    Those of a study that have not begun are left out, and named.
+
     Raises
     ------
     InputError
-        The file cannot be used, describes a campaign that there is not, or changes what decides its results.
+        The file cannot be used, describes no campaign that there is, or changes what decides its results.
     """
-    return [_described(store, config, path) for config in read_campaigns(path)]
+    configs = read_campaigns(path)
+    begun = [config for config in configs if campaigns.find_campaign(store, config.name)] or configs[:1]
+    targets = [_described(store, config, path) for config in begun]
+    if missing := [config.name for config in configs if config not in begun]:
+        console.print(
+            f"Not begun yet: {escape(', '.join(missing))}; `godelta run` or `godelta submit` with"
+            f" {escape(str(path))} begins them."
+        )
+    return targets
 
 
 def _described(store: Store, config: CampaignConfig, path: Path) -> _Target:
