@@ -29,6 +29,10 @@ Every number comes from a script in `benchmarks/`; raw numbers lie in `benchmark
 benchmarks/write_page.py` writes this page. Times are CPU times of one thread unless wall time is said. The machines are
 virtual, shared and noisy: ratios taken in one process, and medians, are what to look at. The load average says how busy
 the machine was besides.
+
+On 22 November 2026 the prior of the Δ-model's amplitude was given more weight beside derivatives ([why](design.md#the-δ-model)).
+Measured before, and to be measured again: the shipped example, known answers, forces in training, learning curves, and
+what sections on search methods say so of.
 """
 
 
