@@ -309,11 +309,12 @@ class _Problem:
         inside = self.outside == 0
         d = np.sqrt(self.atoms[inside])
         amplitude = settings.amplitude if fixed else None
+        t = self.residual[inside] / d
         # Derivatives say much about the slopes nearby, and little about how far the process can be off: by
         # the evidence of the first few evaluations alone it would run away from the foundation.
-        slopes = np.count_nonzero(self.slopes[inside]) / max(np.count_nonzero(~self.slopes[inside]), 1)
-        strength = regression.PRIOR_STRENGTH + regression.PRIOR_DERIVATIVES * float(slopes)
-        t = self.residual[inside] / d
+        slopes = int(np.count_nonzero(self.slopes[inside]))
+        each = slopes / max(len(t) - slopes, 1)
+        strength = regression.PRIOR_STRENGTH + regression.PRIOR_DERIVATIVES * each
         if settings.hyperparameters == "leave_one_out":
             owners = self.owners[inside]
             return leave_one_out.fit_hyperparameters(spectrum, t, noises, amplitude, owners, strength)
