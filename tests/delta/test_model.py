@@ -4,6 +4,7 @@ from ase import Atoms
 from ase.constraints import FixAtoms
 from dscribe.descriptors import SOAP as DscribeSOAP  # noqa: N811
 
+from godelta.delta import regression
 from godelta.delta.model import Correction, DeltaModel, train
 from godelta.delta.settings import DeltaSettings
 from godelta.errors import GodeltaError
@@ -143,6 +144,22 @@ def test_uncertainty_far_from_the_data_stays(cluster, n, settings, spread):
         if correction.kernel.size == correction.training.environments:  # too few points know nothing well
             assert sigma(far) > 3.0 * near
     assert sigma(cluster(99, "Ag4S8", 2.0)) > 0.5  # a composition never seen
+
+
+def test_derivatives_of_few_evaluations_do_not_argue_the_amplitude_up(cluster, toy_energy, monkeypatch):
+    structures, energies, ids = data(cluster, toy_energy, 4)
+    steep = [20.0 * e for e in energies]
+    forces = [-20.0 * central_difference(toy_energy, a) for a in structures]
+    zero = np.zeros(len(structures))
+
+    def amplitude():
+        correction = train(DeltaSettings(), SPECIES, structures, zero, steep, ids, residual_forces=forces)
+        return correction.posterior.amplitude
+
+    held = amplitude()
+    monkeypatch.setattr(regression, "PRIOR_DERIVATIVES", 0.0)
+    assert amplitude() > 1.5 * held
+    assert held >= regression.AMPLITUDE_FLOOR
 
 
 def test_the_order_of_the_data_does_not_matter(cluster, toy_energy):

@@ -39,8 +39,9 @@ def test_leave_one_out_equals_leaving_one_out(problem):
         assert solution.loo_variances[k] == pytest.approx(variance + noise, rel=1e-8)
 
 
+@pytest.mark.parametrize("strength", [regression.PRIOR_STRENGTH, 30.0])
 @pytest.mark.parametrize("amplitude", [None, 0.7])
-def test_evidence_equals_dense_algebra(problem, amplitude):
+def test_evidence_equals_dense_algebra(problem, amplitude, strength):
     G, t = problem
     noises = np.array([0.1, 0.5])
     spectrum = regression.spectrum(G)
@@ -50,13 +51,13 @@ def test_evidence_equals_dense_algebra(problem, amplitude):
         misfit, log_det = t @ np.linalg.solve(B, t), np.linalg.slogdet(B)[1]
         prior = -0.5 * (np.log10(noise / regression.PRIOR_NOISE) / regression.PRIOR_NOISE_DECADES) ** 2
         if amplitude is None:
-            scale = regression.PRIOR_STRENGTH * regression.PRIOR_AMPLITUDE**2 + misfit
-            dof = regression.PRIOR_STRENGTH + len(t)
+            scale = strength * regression.PRIOR_AMPLITUDE**2 + misfit
+            dof = strength + len(t)
             expected[noise] = (prior - 0.5 * log_det - 0.5 * dof * np.log(scale), np.sqrt(scale / dof))
         else:
             value = prior - 0.5 * (log_det + misfit / amplitude**2 + len(t) * np.log(amplitude**2))
             expected[noise] = (value, amplitude)
-    chosen = regression.fit_hyperparameters(spectrum, t, noises, amplitude)
+    chosen = regression.fit_hyperparameters(spectrum, t, noises, amplitude, strength)
     best = max(expected, key=lambda noise: expected[noise][0])
     assert chosen.noise == best
     assert (chosen.log_evidence, chosen.amplitude) == pytest.approx(expected[best], rel=1e-9)
