@@ -3,13 +3,15 @@
 import os
 import sys
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from godelta.arrays import BoolArray
 from godelta.reference.ase_calculator import evaluate_with
 from godelta.reference.child import LAUNCHED
 from godelta.reference.engine import EngineError, EngineResult, Task
+from godelta.reference.program import is_slab
 
 COMMON: dict[str, Any] = {
     "xc": "PBE",
@@ -31,7 +33,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         **COMMON,
     },
 }
-SLAB = (True, True, False)
 
 # 300 eV is unsafe for elements with harder setups, oxygen for one.
 LIGHT_NUMBERS = frozenset({16, 47, 79})
@@ -50,10 +51,10 @@ def parameters(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {**PRESETS[settings["settings"]], **settings["overrides"]}
 
 
-def arguments(settings: Mapping[str, Any], pbc: Iterable[bool]) -> dict[str, Any]:
+def arguments(settings: Mapping[str, Any], pbc: BoolArray) -> dict[str, Any]:
     """The arguments of gpaw.GPAW for a structure: the preset's dipole correction is for slabs alone."""
     values = parameters(settings)
-    if "poissonsolver" not in settings["overrides"] and tuple(map(bool, pbc)) != SLAB:
+    if "poissonsolver" not in settings["overrides"] and not is_slab(pbc):
         values.pop("poissonsolver", None)
     return values
 

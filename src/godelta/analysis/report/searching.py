@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from statistics import fmean
 
-from godelta.analysis.report.data import CampaignData, RoundRow
+from godelta.analysis.report.data import CampaignData
 from godelta.analysis.report.figures import acceptance_over_rounds, ladder_of_walkers
 from godelta.analysis.report.parts import Part, Plot, Prose, Section, Table
 from godelta.analysis.report.words import number, percent
@@ -12,12 +12,12 @@ from godelta.analysis.report.words import number, percent
 
 def search_section(data: CampaignData) -> Section | None:
     """What walkers accept and exchange; None for methods without walkers."""
-    last = _last_acceptance(data.rounds)
-    if not last:
+    shares = [row.acceptance for row in data.rounds if row.acceptance]
+    if not shares:
         return None
     parts: list[Part] = []
-    width = max(len(values) for values in last)
-    means = [_mean([values[i] for values in last if i < len(values)]) for i in range(width)]
+    width = max(len(values) for values in shares)
+    means = [_mean([values[i] for values in shares if i < len(values)]) for i in range(width)]
     swaps = [row.done / row.tried if row.tried else None for row in data.swaps]
     if data.ladder and any(value is not None for value in means):
         parts.append(
@@ -56,10 +56,6 @@ def search_section(data: CampaignData) -> Section | None:
         parts.append(Table("walkers", columns, rows))
     title = "Acceptance and swaps" if data.ladder else "Acceptance"
     return Section("search", title, parts) if parts else None
-
-
-def _last_acceptance(rounds: Sequence[RoundRow]) -> list[tuple[float | None, ...]]:
-    return [row.acceptance for row in rounds if row.acceptance]
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
