@@ -31,8 +31,8 @@ virtual, shared and noisy: ratios taken in one process, and medians, are what to
 the machine was besides.
 
 On 22 November 2026 the prior of the Δ-model's amplitude was given more weight beside derivatives ([why](design.md#the-δ-model)).
-Measured before, and to be measured again: the shipped example, known answers, forces in training, learning curves, and
-what sections on search methods say so of.
+Measured before, and to be measured again: the shipped example, known answers, forces in training, learning curves, `lj13`,
+*pretrained* of `ag4s2-delta`, and the campaigns of the papers' kind.
 """
 
 
