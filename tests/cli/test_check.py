@@ -78,6 +78,7 @@ def test_without_slurm_nothing_is_checked(inside, workspace, monkeypatch):
     assert "where you submit jobs" in answer.err
 
 
+@pytest.mark.slow  # SLURM itself tries for a minute
 def test_slurm_that_does_not_answer(inside, workspace, require, monkeypatch):
     require("slurm")
     monkeypatch.setenv("SLURM_CONF", "/nowhere")

@@ -219,7 +219,9 @@ def test_the_private_server_lets_nobody_in_without_its_password(mongod_uri: str)
         names = client["secrecy"].name
         client[names]["things"].insert_one({"a": 1})
         for user in ({}, {"username": "godelta", "password": "guess", "authSource": "admin"}):
-            with MongoClient("127.0.0.1", port, directConnection=True, **user) as stranger:
+            # After a refusal pymongo waits for the next heartbeat: by default 10 s.
+            options = {"directConnection": True, "heartbeatFrequencyMS": 500, **user}
+            with MongoClient("127.0.0.1", port, **options) as stranger:
                 attempts = [
                     lambda c=stranger: c[names]["things"].find_one(),
                     lambda c=stranger: c[names]["things"].insert_one({"a": 2}),

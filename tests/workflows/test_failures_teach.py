@@ -65,6 +65,7 @@ def test_it_finishes_and_no_failure_comes_twice(finished, opened):
     assert set(last.failed_ids) == bad
 
 
+@pytest.mark.slow
 def test_the_same_seed_fails_the_same_way(finished, opened):
     picks = []
     for name in ("a", "b"):
