@@ -245,7 +245,8 @@ def _groups(
     A better model moves a minimum a little, and the energy there is what the campaign is after: the same
     structure again is welcome if the model sees it clearly below the lowest of its evaluations. Not if only
     E - kappa sigma is: the deviation next to an evaluation is never nothing, and the same minimum would be
-    evaluated again and again. One whose evaluation failed, or is still under way, is not welcome.
+    evaluated again and again. Nor if its last evaluation had been welcome too, and was no lower: a model that
+    is wrong there goes on promising. One whose evaluation failed, or is still under way, is not welcome.
 
     Parameters
     ----------
@@ -261,7 +262,19 @@ def _groups(
     both = [document.atoms() for document in [*(document for document, _ in seen), *candidates]]
     kinds = group(both, np.zeros(len(both)))
     to_beat: dict[int, float] = {}
-    for (_, energy), kind in zip(seen, kinds[: len(seen)].tolist(), strict=True):
-        to_beat[kind] = min(-np.inf if energy is None else energy, to_beat.get(kind, np.inf))
+    begun: dict[int, int] = {}
+    for (document, energy), kind in sorted(
+        zip(seen, kinds[: len(seen)].tolist(), strict=True), key=_by_round
+    ):
+        lowest = to_beat.get(kind, np.inf)
+        asked_again = document.round > begun.setdefault(kind, document.round) and document.move != FOLLOW_UP
+        in_vain = asked_again and energy is not None and energy > lowest - WORTH_A_SECOND
+        to_beat[kind] = -np.inf if energy is None or in_vain else min(energy, lowest)
     limits = np.array([to_beat.get(kind, np.inf) for kind in kinds[len(seen) :].tolist()])
     return np.asarray(np.where(promised > limits - WORTH_A_SECOND, -1, labels), dtype=np.int64)
+
+
+def _by_round(one: tuple[tuple[StructureDocument, float | None], int]) -> tuple[int, int, str]:
+    """The order of a structure's evaluations; a round has none of them twice."""
+    document = one[0][0]
+    return document.round, document.chain, document.structure_hash

@@ -157,6 +157,37 @@ def test_a_better_version_of_an_evaluated_structure_is_welcome(
     assert list(rounds.get_round(opened, second).selection) == ([new] if again else [])
 
 
+@pytest.mark.parametrize(("second", "again"), [(0.9, True), (0.99, False), (1.2, False)])
+def test_a_promise_that_was_broken_is_not_believed_again(
+    session, begin, propose, opened, evaluate, second, again
+):
+    key = begin(search={"selection": {"evaluations_per_round": 3}})
+    for energy, promise in ((1.0, 3.0), (second, 0.8), (None, 0.7)):
+        (one,) = propose(key, [PYRAMID * (1.0 + 0.002 * key.k)], [promise])
+        run_select(session, key, 0)
+        chosen = list(rounds.get_round(opened, key).selection)
+        if energy is None:
+            break
+        assert chosen == [one]
+        evaluate(key, one, energy)
+        key = RoundKey(key.campaign_id, 0, key.k + 1)
+        rounds.plan_round(opened, key, None)
+    assert chosen == ([one] if again else [])
+
+
+def test_a_step_down_is_no_broken_promise(session, begin, propose, opened, evaluate):
+    key = begin(search={"method": "gofee", "follow_up": True})
+    for k, (energy, promise, move) in enumerate(((1.0, 3.0, ""), (0.99, 1.0, "step"), (None, 0.8, ""))):
+        key = RoundKey(key.campaign_id, 0, k)
+        if k:
+            rounds.plan_round(opened, key, None)
+        (one,) = propose(key, [PYRAMID * (1.0 + 0.002 * k)], [promise], move=move)
+        run_select(session, key, 0)
+        assert one in rounds.get_round(opened, key).selection
+        if energy is not None:
+            evaluate(key, one, energy)
+
+
 def test_what_the_kernel_cannot_express_promises_nothing(session, begin, propose, opened):
     """A deviation of 0.15 eV per root of an atom, 0.3 eV for four, is there however often one evaluates."""
     first = begin(search={"selection": {"evaluations_per_round": 3}})
