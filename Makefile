@@ -5,7 +5,7 @@ STAMP   := $(VENV)/.installed
 SOURCES := pyproject.toml constraints.txt
 MARKERS ?= not slow
 # Much of the suite waits for processes that were killed, and for time limits.
-WORKERS ?= 2
+WORKERS ?= 3
 export OMP_NUM_THREADS ?= 1
 
 # MACE and SevenNet exclude each other, so SevenNet is tested in an environment of its own. ORB is there too: it

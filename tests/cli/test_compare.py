@@ -134,6 +134,7 @@ def _evaluate_as_sevennet(store, workspace, *, leave_out):
     Kept(SevenNetSettings(), identity, energies, forces).add_to(workspace.state / "compared")
 
 
+@pytest.mark.slow
 def test_several_campaigns_of_one_reference(finish, ask):
     finish()
     finish(name="other", system={"formula": "Cu2Ag2"}, seed=4)

@@ -111,6 +111,7 @@ def test_the_name_of_a_backup(inside, finished, workspace, monkeypatch, tmp_path
     assert names == {"manifest.json", *(f"{name}.bson" for name in COLLECTIONS)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_backup_that_is_interrupted(workspace, opened, tmp_path, number):
     opened.features.insert_many({"structure_id": str(i), "noise": os.urandom(500_000)} for i in range(200))

@@ -23,6 +23,7 @@ def ask(inside, workspace, tmp_path):
     return call
 
 
+@pytest.mark.slow
 def test_both_levels_and_what_to_write(ask):
     answer = ask(CAMPAIGN)
     assert answer.code == 0, answer.err
@@ -37,6 +38,7 @@ def test_both_levels_and_what_to_write(ask):
     assert [row["constant"] for row in own["levels"].values()] == pytest.approx([3.59, 3.59], abs=0.01)
 
 
+@pytest.mark.slow
 def test_evaluations_of_a_stopped_command_are_found_again(ask, workspace, monkeypatch):
     first = ask(CAMPAIGN, "--format", "json")
     folders = sorted(workspace.scratch.glob("kept/*/Cu-*"))

@@ -78,6 +78,7 @@ def test_a_whole_campaign(godelta, workspace, write_campaign):
     assert len(again.out.splitlines()) == 2
 
 
+@pytest.mark.slow
 def test_a_worker_by_hand_speaks_of_its_own_work_only(godelta, workspace, opened, cheap_config):
     from pathlib import Path
 
@@ -181,6 +182,7 @@ def test_following_until_ctrl_c(dead_workspace):
     assert process.returncode == 130
 
 
+@pytest.mark.slow
 def test_starts_and_stops_of_the_private_server(godelta, require, tmp_path):
     require("mongod")
     godelta("init", tmp_path / "mine")

@@ -79,6 +79,7 @@ def test_lines_ranges_and_the_picture(finish_on_slab, ask, opened, tmp_path):
     assert "not refined is no minimum" in table.out
 
 
+@pytest.mark.slow
 def test_a_study_stands_for_its_campaigns(finish_on_slab, ask):
     for formula in ("O", "CuO2"):
         finish_on_slab(f"oxides.{formula}", formula, tags=["oxides"])
@@ -86,6 +87,7 @@ def test_a_study_stands_for_its_campaigns(finish_on_slab, ask):
     assert [row["name"] for row in found["phases"]] == ["oxides.O", "oxides.CuO2"]
 
 
+@pytest.mark.slow
 def test_clusters(finish, ask, tmp_path):
     for formula in ("Cu4", "Cu3Ag", "Cu2Ag2"):
         finish(name=formula, system={"formula": formula})

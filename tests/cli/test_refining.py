@@ -120,6 +120,7 @@ def test_status_and_progress_tell_how_far_it_is_and_why_it_ended(ask, opened):
     assert "refined: 1 of 1 converged" in drawn.getvalue()
 
 
+@pytest.mark.slow
 def test_a_run_refines_and_says_so(godelta, write_campaign, workspace):
     path = write_campaign(
         name="short", budget={"rounds": 1, "evaluations": 2}, refine={"best": 1, "fmax": 0.3}

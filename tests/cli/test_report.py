@@ -179,6 +179,7 @@ def test_a_template_comes_with_it(finish, opened, page, tmp_path):
     assert (again.template.pbc == before.template.pbc).all()
 
 
+@pytest.mark.slow
 def test_where_it_is_written(finish, ask, workspace, tmp_path):
     finish()
     finish(name="other", seed=4)

@@ -59,6 +59,7 @@ def test_a_study(godelta, workspace, opened, write_campaign, cheap):
     assert {row["campaign"] for row in found} == {"cheap.Cu4", "cheap.Cu3Ag"}
 
 
+@pytest.mark.slow
 def test_a_campaign_that_fails(godelta, workspace, write_campaign, tmp_path):
     (tmp_path / "broken.py").write_text(
         "from ase.calculators.emt import EMT\n"

@@ -47,6 +47,7 @@ def followed(process, password):
     return guilty, engines
 
 
+@pytest.mark.slow
 def test_a_campaign_leaves_its_password_nowhere(place, mongod_uri, write_campaign, inside, monkeypatch):
     workspace, name = place
     password = password_of(mongod_uri)
@@ -123,6 +124,7 @@ def test_commands_that_fail(place, mongod_uri, write_campaign, inside, monkeypat
     assert "at-all" not in said
 
 
+@pytest.mark.slow
 def test_a_worker_whose_user_is_taken_away(place, mongod_uri):
     workspace, _ = place
     user = f"user_{uuid.uuid4().hex[:8]}"

@@ -183,6 +183,7 @@ def test_the_file_names_the_potential(weights, foundation):
     assert (identity.device, identity.dtype) == ("cpu", "float64")
 
 
+@pytest.mark.slow
 def test_loading_says_nothing(weights):
     """In a process of its own: what the packages have to say comes with their first import."""
     code = (

@@ -49,6 +49,7 @@ def run_rounds(session, begin, run_round):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_spends_its_budget_on_evaluations(run_rounds, opened, name):
     campaign_id = run_rounds(name)
@@ -88,6 +89,7 @@ def outcome(session, key):
 FIRST_STEP = {"bh": 2, "gofee": 1, "gofee-paper": 1, "bh-paper": 2}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIRST_STEP)
 def test_a_round_is_begun_once_whatever_is_evaluated_while_it_is_stopped(session, begin, run_round, name):
     """Stopped before its first step has been saved, and everywhere else, it ends to the same bits."""

@@ -191,6 +191,7 @@ def compute_all(uri: str, name: str, worker: int, count: int) -> None:
     store.close()
 
 
+@pytest.mark.slow
 def test_four_processes_compute_a_hundred_evaluations_exactly_once(store: Store, mongod_uri: str) -> None:
     # As scripts: a package in site-packages may be called `tests` as well, and then no child finds this one.
     workers = [

@@ -73,6 +73,7 @@ def test_a_foundation_that(run, opened, name, words, rex):
     assert opened.structures.count_documents({}) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "reason", "words"),
     [
@@ -97,6 +98,7 @@ def test_a_reference_that_always_fails_stops_the_campaign_early(run, opened, nam
     assert progress.best_energy is None
 
 
+@pytest.mark.slow
 def test_a_reference_that_refuses_every_geometry_is_tried_to_the_end(run, opened):
     """Another structure may always be the first good one."""
     campaign = run(

@@ -7,6 +7,7 @@ from godelta.store.documents import RoundKey
 from godelta.workflows.planner import advance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["rss", "bh", "gofee", "rex"])
 def test_no_model_is_ever_trained(start, opened, launchpad, take_jobs, method):
     campaign_id = start(
@@ -23,6 +24,7 @@ def test_no_model_is_ever_trained(start, opened, launchpad, take_jobs, method):
     assert all(one.model_energy == one.foundation_energy and one.uncertainty is None for one in selected)
 
 
+@pytest.mark.slow
 def test_what_was_evaluated_is_not_evaluated_again(start, opened, launchpad, take_jobs):
     """The bare foundation finds the same minima in every round, and its energies promise nothing."""
     from godelta.analysis.duplicates import distinct

@@ -175,6 +175,7 @@ def test_what_got_lost_without_waiting_is_selected_again(selected, session, open
     assert set(rounds.get_round(opened, last).selection) == lost
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["rss", "bh", "gofee", "rex"])
 def test_every_method_goes_on_without_waiting(start, opened, launchpad, take_jobs, method):
     search = {"method": method, "selection": {"evaluations_per_round": 2, "diverse": True}}
@@ -186,6 +187,7 @@ def test_every_method_goes_on_without_waiting(start, opened, launchpad, take_job
     assert campaign.spent == evaluations.counts(opened, campaign_id, campaign.reference_hash)["ok"]
 
 
+@pytest.mark.slow
 def test_a_slow_evaluation_holds_up_nobody(start, opened, launchpad, take_jobs, session):
     """Its worker is at it, living, all the time that others finish the rounds."""
     campaign_id = start(**CHANGES)

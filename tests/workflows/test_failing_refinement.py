@@ -61,6 +61,7 @@ def test_three_failures_end_a_track_and_the_campaign_finishes(failing, opened):
     assert opened.evaluations.count_documents({"state": "pending"}) == 0
 
 
+@pytest.mark.slow
 def test_where_all_evaluations_fail_it_says_so_and_goes_on_when_that_is_mended(
     failing, broken, opened, launchpad, take_jobs
 ):

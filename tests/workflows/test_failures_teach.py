@@ -45,6 +45,7 @@ def finished(start, opened, launchpad, take_jobs):
     return run
 
 
+@pytest.mark.slow
 def test_it_finishes_and_no_failure_comes_twice(finished, opened):
     document = finished()
     assert document.state == "finished", document.reason

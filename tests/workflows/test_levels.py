@@ -37,6 +37,7 @@ def selected(opened, document):
     return structures.selected_structures(opened, document.campaign_id)
 
 
+@pytest.mark.slow
 def test_campaigns_that_differ_in_one_number_share_nothing(finished, opened):
     one, other = finished("one", DEPTH), finished("other", OTHER)
     assert one.reference_hash != other.reference_hash

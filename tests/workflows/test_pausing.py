@@ -36,6 +36,7 @@ def state_of(opened, campaign_id):
     return campaigns.get_campaign(opened, campaign_id).state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("done", range(7))
 def test_pause_and_resume_at_every_job(begun, do_jobs, take_jobs, opened, launchpad, as_undisturbed, done):
     campaign_id = begun()

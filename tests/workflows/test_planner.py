@@ -87,6 +87,7 @@ def test_the_end_by_rounds_and_by_budget(start, opened, launchpad):
         assert "no structure to evaluate" in ended.reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("collection", ["workflows", "fireworks", "launches", "fw_id_assigner", "all"])
 def test_what_is_dropped_from_the_launchpad_is_rebuilt(
     start, opened, launchpad, take_jobs, impatient, engine, collection

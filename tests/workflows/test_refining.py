@@ -272,6 +272,7 @@ def test_restart_begins_and_continues_a_refinement(searched, opened, findings, r
     assert campaigns.get_campaign(opened, campaign_id).state == "finished"
 
 
+@pytest.mark.slow
 def test_restart_queues_a_round_that_got_lost(refining, opened, launchpad, findings, restart, take_jobs):
     campaign_id = refining()
     launchpad.workflows.delete_many({"metadata.godelta": f"{campaign_id}/1000/0/0"})
@@ -286,6 +287,7 @@ def test_restart_queues_a_round_that_got_lost(refining, opened, launchpad, findi
     assert campaigns.get_campaign(opened, campaign_id).state == "finished"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by_restart", [True, False])
 def test_a_worker_that_died_in_a_step(
     searched, opened, launchpad, findings, restart, take_jobs, after_long, by_restart
@@ -311,6 +313,7 @@ def test_a_worker_that_died_in_a_step(
     assert campaigns.get_campaign(opened, campaign_id).state == "finished"
 
 
+@pytest.mark.slow
 def test_failed_steps_are_not_tried_again(refining, opened, findings, restart, take_jobs):
     campaign_id = refining(refine={"best": 2, "fmax": 0.3, "evaluations": 4})
     key = RoundKey(campaign_id, REFINEMENT_CHAIN, 0)

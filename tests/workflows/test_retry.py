@@ -116,6 +116,7 @@ def test_where_no_budget_or_round_is_left(begun, broken, restart, said, do_jobs,
     assert opened.evaluations.count_documents({"state": "failed"}) == 2
 
 
+@pytest.mark.slow
 def test_after_enough_retries_a_structure_is_in_quarantine(begun, restart, said, do_jobs, opened):
     campaign_id = begun(evaluations_=100)
     do_jobs(3)
@@ -213,6 +214,7 @@ def test_a_campaign_without_one_good_evaluation_goes_on_with_a_larger_budget(
     assert outcomes(opened).count(["failed", "ok"]) == 2
 
 
+@pytest.mark.slow
 def test_failures_of_rounds_long_past_are_tried_again_a_few_per_round(
     begun, broken, restart, do_jobs, take_jobs, opened
 ):
