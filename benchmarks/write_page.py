@@ -19,6 +19,7 @@ from methods_page import methods_section, refinement
 from page import JOBS, load_range, table, where
 from paper_page import paper_section
 from record import RESULTS
+from selected_page import selected_section
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 
@@ -65,7 +66,7 @@ def main() -> None:
         path = RESULTS / f"{name}.json"
         if path.exists():
             parts.append(section(json.loads(path.read_text())))
-    parts += [methods_section(), paper_section()]
+    parts += [methods_section(), selected_section(), paper_section()]
     PAGE.write_text("\n".join(parts), encoding="utf-8")
 
 
