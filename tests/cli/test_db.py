@@ -1,5 +1,6 @@
 """`godelta db`: the server's state, backups, and campaigns that go on from one."""
 
+import gc
 import json
 import os
 import re
@@ -130,6 +131,22 @@ def test_a_backup_that_is_interrupted(workspace, opened, tmp_path, number):
         assert process.returncode == 130, out + err
         assert "nothing was written" in out
         assert list(file.parent.iterdir()) == []
+
+
+def test_a_backup_that_is_interrupted_while_it_begins_a_part(inside, workspace, tmp_path, monkeypatch):
+    """zipfile then refuses to be closed, and once more when it is forgotten."""
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    complaints = []
+    monkeypatch.setattr("zipfile._ZipWriteFile", interrupted)
+    monkeypatch.setattr("sys.unraisablehook", complaints.append)
+    answer = inside("db", "backup", tmp_path / "a.zip", "-w", workspace.folder)
+    gc.collect()
+    assert (answer.code, answer.err, complaints) == (130, "", [])
+    assert "nothing was written" in answer.out
+    assert not list(tmp_path.glob("*.zip*")) + list(tmp_path.glob(".*zip*"))
 
 
 def test_a_file_that_is_no_backup(inside, workspace, tmp_path):

@@ -1,7 +1,9 @@
 """What commands that take a while show, and how they end when they are stopped."""
 
 import signal
+import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -17,9 +19,31 @@ def interruptible(outcome: str) -> Iterator[list[bool]]:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield interrupted
-    except KeyboardInterrupt:
+    except BaseException as error:
+        if not _is_interrupt(error):
+            raise
         interrupted.append(True)
+        _drop_quietly(error)
         console.print(f"Stopped; {outcome}.")
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Whether it is Ctrl-C, or what went wrong while things were put away after it."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
+
+
+def _drop_quietly(error: BaseException) -> None:
+    """Let go of what was at work; a file that was being begun may complain when it is."""
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        cause: BaseException | None = error
+        while cause is not None:
+            traceback.clear_frames(cause.__traceback__)
+            cause = cause.__context__
+    finally:
+        sys.unraisablehook = hook
 
 
 @contextmanager
