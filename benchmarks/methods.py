@@ -71,14 +71,14 @@ def _enough(row: dict[str, Any], wanted: str, benchmark: Benchmark) -> bool:
 
 
 def _run(file: Path, seed: int, cells: list[str], options: argparse.Namespace) -> dict[str, Any]:
-    """What `godelta benchmark` finds with this seed alone, and only these cells if it varies one thing."""
+    """What `godelta benchmark` finds with this seed alone, and with the values that occur in these cells."""
     options.workspace.mkdir(parents=True, exist_ok=True)
     yaml = YAML()
     values = yaml.load(file)
     values["seeds"] = [seed]
-    if len(values["vary"]) == 1:
-        (axis,) = values["vary"]
-        values["vary"][axis] = {cell: values["vary"][axis][cell] for cell in cells}
+    for place, (axis, ways) in enumerate(values["vary"].items()):
+        wanted = {cell.split(".")[place] for cell in cells}
+        values["vary"][axis] = {name: way for name, way in ways.items() if name in wanted}
     one = options.workspace / f"{file.stem}-{seed}.yaml"
     with one.open("w") as stream:
         yaml.dump(values, stream)
