@@ -261,20 +261,24 @@ def _groups(
     # Energies of an evaluated structure and of its better version may differ by any amount.
     both = [document.atoms() for document in [*(document for document, _ in seen), *candidates]]
     kinds = group(both, np.zeros(len(both)))
-    to_beat: dict[int, float] = {}
-    begun: dict[int, int] = {}
-    for (document, energy), kind in sorted(
-        zip(seen, kinds[: len(seen)].tolist(), strict=True), key=_by_round
-    ):
-        lowest = to_beat.get(kind, np.inf)
-        asked_again = document.round > begun.setdefault(kind, document.round) and document.move != FOLLOW_UP
-        in_vain = asked_again and energy is not None and energy > lowest - WORTH_A_SECOND
-        to_beat[kind] = -np.inf if energy is None or in_vain else min(energy, lowest)
+    to_beat = _to_beat(seen, kinds[: len(seen)].tolist())
     limits = np.array([to_beat.get(kind, np.inf) for kind in kinds[len(seen) :].tolist()])
     return np.asarray(np.where(promised > limits - WORTH_A_SECOND, -1, labels), dtype=np.int64)
 
 
+def _to_beat(seen: list[tuple[StructureDocument, float | None]], kinds: list[int]) -> dict[int, float]:
+    """By kind, the lowest energy in eV; -inf where no other evaluation is welcome."""
+    to_beat: dict[int, float] = {}
+    begun: dict[int, int] = {}
+    for (document, energy), kind in sorted(zip(seen, kinds, strict=True), key=_by_round):
+        lowest = to_beat.get(kind, np.inf)
+        asked_again = document.round > begun.setdefault(kind, document.round) and document.move != FOLLOW_UP
+        in_vain = asked_again and energy is not None and energy > lowest - WORTH_A_SECOND
+        to_beat[kind] = -np.inf if energy is None or in_vain else min(energy, lowest)
+    return to_beat
+
+
 def _by_round(one: tuple[tuple[StructureDocument, float | None], int]) -> tuple[int, int, str]:
-    """The order of a structure's evaluations; a round has none of them twice."""
+    """The order in which structures were selected."""
     document = one[0][0]
     return document.round, document.chain, document.structure_hash
