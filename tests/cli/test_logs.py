@@ -35,6 +35,7 @@ def follow(folder, *arguments):
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_a_whole_campaign(godelta, workspace, write_campaign):
     path = write_campaign()
     answer = godelta("run", path, "-w", workspace.folder, "--plain")
@@ -111,6 +112,7 @@ def test_a_worker_by_hand_speaks_of_its_own_work_only(godelta, workspace, opened
     assert not NOISE.search(answer.err)
 
 
+@pytest.mark.slow
 def test_levels_lines_and_all_campaigns(godelta, dead_workspace):
     folder, logger = dead_workspace
     for name in "ab":

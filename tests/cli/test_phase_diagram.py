@@ -48,6 +48,7 @@ def _by_hand(opened, name):
     return slab.get_potential_energy(), lowest, 0.5 * molecule.get_potential_energy(), area
 
 
+@pytest.mark.slow
 def test_lines_ranges_and_the_picture(finish_on_slab, ask, opened, tmp_path):
     for name, formula in (("one", "O"), ("two", "CuO2")):
         finish_on_slab(name, formula)
@@ -116,6 +117,7 @@ def test_energies_can_be_given(finish_on_slab, ask):
     assert levels["solids"] == {"Cu": -3.25}
 
 
+@pytest.mark.slow
 def test_what_cannot_be_compared(finish_on_slab, finish, ask):
     finish_on_slab("one", "O")
     finish_on_slab("larger", "O", system={"size": [3, 2, 2]})

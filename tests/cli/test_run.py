@@ -44,6 +44,7 @@ def test_run_to_the_end_and_again(godelta, workspace, opened, write_campaign):
     assert campaigns.get_campaign(opened, "cheap").spent > campaign.spent
 
 
+@pytest.mark.slow
 def test_a_study(godelta, workspace, opened, write_campaign, cheap):
     system = cheap()["system"] | {"formula": ["Cu4", "Cu3Ag"]}
     path = write_campaign(system=system, budget={"rounds": 1})

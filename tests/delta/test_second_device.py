@@ -124,6 +124,7 @@ def test_numbers_left_behind_are_noticed(second_device):
                 mistake()
 
 
+@pytest.mark.slow
 def test_potential_and_correction_on_soap(foundations, second_device, structures, data, monkeypatch):
     monkeypatch.setattr("godelta.delta.model.GPU_ATOMS", 0)
     correction = train(DeltaSettings(), *data)

@@ -93,6 +93,7 @@ def finish(opened, campaign_id, take_jobs):
     take_jobs(campaign_id=campaign_id, idle_seconds=2.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("done", [0, 1, 2, 3], ids=["search", "select", "evaluate", "retrain"])
 def test_a_lost_run_of_every_job(
     begun, look, restart, do_jobs, launchpad, opened, take_jobs, as_undisturbed, done
