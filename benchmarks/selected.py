@@ -4,7 +4,8 @@
 
 NAME is a benchmark that `methods.py` or `godelta benchmark` has run in DIR. Two questions to its campaigns:
 
-- How often was a structure evaluated again that was known, and how much lower was it then?
+- How often was a structure evaluated again that was known, how much lower was it then, and how many of these
+  would be refused now, since the last repetition had been in vain?
 - Foundation + Δ may promise an energy by a correction below every one that had been seen by then. How much of
   what lies beyond them was true?
 
@@ -22,10 +23,10 @@ from record import save
 
 from godelta.analysis.duplicates import group
 from godelta.cli.workspace import open_existing
+from godelta.makers.select import WORTH_A_SECOND
 from godelta.store import campaigns, evaluations
 from godelta.store.database import Store
 
-LOWER = 0.02  # eV: as makers/select.py has it
 BEYOND = (0.0, 0.2, 0.5, 1.0, np.inf)  # eV below the lowest correction seen
 ROUNDS = (1, 3, 6, np.inf)
 
@@ -36,7 +37,7 @@ def main() -> None:
     parser.add_argument("--workspace", type=Path, required=True)
     options = parser.parse_args()
     store = open_existing(options.workspace).connect(start=True)
-    again: list[tuple[int, float]] = []
+    again: list[tuple[int, float, float]] = []
     promises: list[tuple[int, float, float]] = []
     total, names = 0, 0
     for document in store.db.campaigns.find({"name": {"$regex": f"^{options.name}\\."}}, {"name": 1}):
@@ -66,28 +67,41 @@ def evaluated(store: Store, name: str) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: row["round"] or 0)
 
 
-def repeats(rows: list[dict[str, Any]]) -> list[tuple[int, float]]:
-    """Of each evaluation of a known structure: how many were before, how much lower it is, eV."""
+def repeats(rows: list[dict[str, Any]]) -> list[tuple[int, float, float]]:
+    """Of each evaluation of a known structure: how many were before, and how much lower it is, eV.
+
+    Then how much lower the last repetition was; infinity where there was none.
+    """
     kinds = group([row["atoms"] for row in rows], np.zeros(len(rows)))
     lowest: dict[int, float] = {}
+    last: dict[int, float] = {}
     count: Counter[int] = Counter()
     found = []
     for row, kind in zip(rows, kinds.tolist(), strict=True):
         if count[kind]:
-            found.append((count[kind], lowest[kind] - row["energy"]))
+            gain = lowest[kind] - row["energy"]
+            found.append((count[kind], gain, last.get(kind, np.inf)))
+            last[kind] = gain
         lowest[kind] = min(row["energy"], lowest.get(kind, np.inf))
         count[kind] += 1
     return found
 
 
-def repeats_by_count(found: list[tuple[int, float]]) -> list[dict[str, Any]]:
+def repeats_by_count(found: list[tuple[int, float, float]]) -> list[dict[str, Any]]:
     """For those evaluated once, twice and more often before."""
     lines = []
     for low, high in ((1, 2), (2, 3), (3, np.inf)):
-        gains = np.array([gain for count, gain in found if low <= count < high])
-        median = float(np.median(gains)) if len(gains) else None
+        some = np.array([one[1:] for one in found if low <= one[0] < high]).reshape(-1, 2)
+        lower, refused = some[:, 0] > WORTH_A_SECOND, some[:, 1] <= WORTH_A_SECOND
         lines.append(
-            {"before": low, "n": len(gains), "lower": int(np.sum(gains > LOWER)), "median_ev": median}
+            {
+                "before": low,
+                "n": len(some),
+                "lower": int(lower.sum()),
+                "median_ev": float(np.median(some[:, 0])) if len(some) else None,
+                "refused": int(refused.sum()),
+                "refused_and_lower": int((refused & lower).sum()),
+            }
         )
     return lines
 

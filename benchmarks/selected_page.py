@@ -13,7 +13,7 @@ def selected_section() -> str:
         return ""
     parts = [
         "## What searches select (`selected.py`)\n\nStructures that were evaluated again although they were known, by how often they had been evaluated before;"
-        " *lower* is by more than 0.02 eV. Then promises: corrections that the Δ-model predicted below every one seen until then, and where they were in truth"
+        " *lower* is by more than 0.02 eV, *refused now* are those whose last repetition had not been. Then promises: corrections that the Δ-model predicted below every one seen until then, and where they were in truth"
         " (medians, eV below the lowest seen; negative: above it).\n"
     ]
     for path in files:
@@ -28,6 +28,7 @@ def _one(data: dict[str, Any]) -> list[str]:
             row["n"],
             row["lower"],
             "-" if row["median_ev"] is None else f"{row['median_ev']:.3f}",
+            f"{row['refused']} ({row['refused_and_lower']})",
         ]
         for row in data["repeats"]
     ]
@@ -43,7 +44,7 @@ def _one(data: dict[str, Any]) -> list[str]:
     ]
     return [
         f"### {data['name']}: {data['evaluations']} evaluations of {data['campaigns']} campaigns\n",
-        table(["evaluated before", "again", "lower", "lower by, median, eV"], repeats),
+        table(["evaluated before", "again", "lower", "lower by, median, eV", "refused now (lower)"], repeats),
         table(["rounds", "eV beyond", "n", "promised", "true"], promises),
         where(data),
     ]
