@@ -26,7 +26,11 @@ def mongod_uri(require: Callable[[str], None], tmp_path_factory: pytest.TempPath
     if "GODELTA_MONGOD" not in os.environ:
         require("mongod")
     server = PrivateMongod(tmp_path_factory.mktemp("mongod"))
-    yield server.start()
+    uri = server.start()
+    # Tests may do without it for so long that its keeper would end it: this connection keeps it in use.
+    with connect(uri, timeout_ms=20_000).db.client as client:
+        client.admin.command("ping")
+        yield uri
     server.stop()
 
 

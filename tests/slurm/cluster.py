@@ -95,7 +95,11 @@ class Cluster:
         # Short, since sockets lie in it; not in pytest's folder, which other users cannot enter.
         self.folder = Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp"))
         self.folder.chmod(0o755)
+        # Batch jobs run in login shells, which are killed here in the middle of whatever a profile does.
+        home = self.folder / "home"
+        home.mkdir()
         self.environment = os.environ | {
+            "HOME": str(home),
             "SLURM_CONF": str(self.conf),
             "PATH": f"{os.environ['PATH']}:{SBIN}",
         }

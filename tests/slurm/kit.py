@@ -203,7 +203,7 @@ class Scene:
         return [sys.executable, "-m", "godelta.cli.main", *map(str, words)]
 
     def _environment(self) -> dict[str, str]:
-        return os.environ | {
+        return self.cluster.environment | {
             "PYTHONPATH": str(HERE),
             "OMP_NUM_THREADS": "1",
             "SLURM_CONF": str(self.cluster.conf),
