@@ -145,6 +145,10 @@ def describe(details: ErrorDetails, file: YamlFile) -> tuple[int, str]:
         case "union_tag_not_found":
             tag = details["ctx"]["discriminator"].strip("'")
             text = f"`{dotted}` lacks the key `{tag}`"
+            given = [key for key in details["input"] if isinstance(key, str)]
+            if close := difflib.get_close_matches(tag, given, n=1):
+                text += f"; did you mean it by `{close[0]}`?"
+                _, line = file.position((*keys, close[0]))
         case "union_tag_invalid":
             context = details["ctx"]
             tag = context["discriminator"].strip("'")
@@ -154,6 +158,8 @@ def describe(details: ErrorDetails, file: YamlFile) -> tuple[int, str]:
                 f"{_suggestion(context['tag'], expected)}"
             )
             _, line = file.position((*keys, tag))
+        case "model_attributes_type" | "model_type" | "dict_type":
+            text = f"`{dotted}` wants keys and values, not {_short(details['input'])}"
         case _:
             message = details["msg"].removeprefix("Value error, ")
             shown = details["input"]

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from godelta.cli.console import console
+from godelta.errors import GodeltaError
 
 
 @contextmanager
@@ -25,6 +26,9 @@ def interruptible(outcome: str) -> Iterator[list[bool]]:
         interrupted.append(True)
         _drop_quietly(error)
         console.print(f"Stopped; {outcome}.")
+        # Such as a full disk; any other kind tells of the interruption itself.
+        if isinstance(error, GodeltaError | OSError):
+            console.print(f"While things were put away: {error}", markup=False)
 
 
 def _is_interrupt(error: BaseException | None) -> bool:

@@ -1,0 +1,49 @@
+"""How commands that take a while end when they are stopped."""
+
+import errno
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from godelta.cli.longwork import interruptible
+
+
+@pytest.fixture(autouse=True)
+def same_signals() -> Iterator[None]:
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, handler)
+
+
+def stopped(error: Exception | None) -> list[bool]:
+    """Be interrupted, with an error while things are put away."""
+    with interruptible("what was done is kept") as interrupted:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            if error is not None:
+                raise error
+    return interrupted
+
+
+def test_a_signal_ends_the_work_with_a_line(capsys):
+    assert stopped(None) == [True]
+    assert capsys.readouterr().out == "Stopped; what was done is kept.\n"
+
+
+def test_what_could_not_be_put_away_is_told(capsys):
+    assert stopped(OSError(errno.ENOSPC, "No space left on device")) == [True]
+    out = capsys.readouterr().out
+    assert "Stopped; what was done is kept." in out
+    assert "While things were put away: [Errno 28] No space left on device" in out
+
+
+def test_what_the_interruption_itself_breaks_is_not_told(capsys):
+    assert stopped(ValueError("Can't close the ZIP file while a handle is open")) == [True]
+    assert "ZIP" not in capsys.readouterr().out
+
+
+def test_other_errors_are_not_swallowed():
+    with pytest.raises(OSError, match="no space"), interruptible("what was done is kept"):
+        raise OSError("no space")
