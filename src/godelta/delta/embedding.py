@@ -275,12 +275,9 @@ def train_embedding(  # noqa: PLR0913 - the data, and two ways to save work
         before = previous if previous is not None and previous.foundation == origin(source.identity) else None
         gp, selected = fit_atoms(settings, known, descriptor, describe, training, data, before)
     else:
-        features = describe(training.ids, ordered)
-        pooled = np.array([pool(f, k, len(known), settings) for f, k in zip(features, kinds, strict=True)])
-        feature_scale = _spreads(pooled[training.evaluated])
-        sizes = training.counts.sum(axis=1).astype(np.float64)
-        size_scale = float(np.sqrt(sizes[training.evaluated].mean()))
-        gp = _fit_structures(settings, pooled / feature_scale, sizes / size_scale, training)
+        features = zip(describe(training.ids, ordered), kinds, strict=True)
+        pooled = np.array([pool(vectors, kind, len(known), settings) for vectors, kind in features])
+        gp, feature_scale, size_scale = _fit_scaled(settings, pooled, training)
     return EmbeddingCorrection(
         settings,
         known,
@@ -316,6 +313,23 @@ class OnFeatures:
     def slopes(self, atoms: Atoms, directions: Sequence[FloatArray]) -> FloatArray:
         """Derivatives (D, n, d) of the features along directions (n, 3), per Å."""
         return self.differentiate(self.foundation, atoms, directions)
+
+
+def _fit_scaled(
+    settings: DeltaSettings, pooled: FloatArray, training: TrainingSet
+) -> tuple[SparseGP, FloatArray, float]:
+    """The GP on whole structures (N, D), with the units of their features (D,) and of their sizes.
+
+    The units are those of what was evaluated, without its displaced copies.
+    """
+    feature_scale = _spreads(pooled[training.evaluated])
+    sizes = training.counts.sum(axis=1).astype(np.float64)
+    size_scale = float(np.sqrt(sizes[training.evaluated].mean()))
+    return (
+        _fit_structures(settings, pooled / feature_scale, sizes / size_scale, training),
+        feature_scale,
+        size_scale,
+    )
 
 
 def _fit_structures(
