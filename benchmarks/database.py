@@ -186,7 +186,7 @@ def questions(filler: Filler) -> Iterator[tuple[str, Callable[[], Any]]]:
     yield "query --elements Pt,O", lambda: ask(elements=("Pt", "O"))
     yield "query --elements Ag --above-per-atom 0.02", lambda: ask(elements=("Ag",), above_per_atom=0.02)
     yield "query --above 0.5", lambda: ask(above=0.5)
-    yield "query --reference gpaw-pbe", lambda: ask(reference="gpaw-pbe")
+    yield "query --reference gpaw-pbe-production", lambda: ask(reference="gpaw-pbe-production")
     yield "query --reference HASH --max-energy", lambda: ask(reference=f"{1:064x}"[:60], max_energy=-75.0)
     yield "query --max-energy, nearly nothing", lambda: ask(max_energy=-77.5)
     yield "query --foundation chgnet", lambda: ask(foundation="chgnet")

@@ -100,7 +100,7 @@ def query(
     tag: Annotated[list[str] | None, typer.Option(help="Tag of the campaign, repeatable: all")] = None,
     foundation: Annotated[str | None, typer.Option(help="Name of the foundation, e.g. chgnet")] = None,
     reference: Annotated[
-        str | None, typer.Option(help="Engine, e.g. gpaw or gpaw-pbe, or the start of a reference hash")
+        str | None, typer.Option(help="Engine, e.g. gpaw or gpaw-pbe-light, or the start of a reference hash")
     ] = None,
     round_: Annotated[
         int | None, typer.Option("--round", min=0, help="Round that proposed it, from 0")

@@ -1,6 +1,6 @@
 """Questions over all campaigns: evaluated, failed and pending structures, as rows, a table or images.
 
-As a pandas DataFrame: `find(store, Query(elements=("Ag", "S"), reference="gpaw-pbe", above=0.2))`.
+As a pandas DataFrame: `find(store, Query(elements=("Ag", "S"), reference="gpaw-pbe-light", above=0.2))`.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -55,7 +55,7 @@ class Query:
     foundation
         Name of the foundation, or the import path of its calculator.
     reference
-        An engine, an engine and its settings (gpaw-pbe), or the beginning of a reference hash.
+        An engine, an engine and its settings (gpaw-pbe-light), or the beginning of a reference hash.
     round
         The round that proposed the structure, from 0.
     status
