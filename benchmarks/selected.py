@@ -23,7 +23,7 @@ from record import save
 
 from godelta.analysis.duplicates import group
 from godelta.cli.workspace import open_existing
-from godelta.makers.select import WORTH_A_SECOND
+from godelta.makers.repeats import WORTH_A_SECOND
 from godelta.store import campaigns, evaluations
 from godelta.store.database import Store
 

@@ -2,18 +2,20 @@
 
 import logging
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jobflow import Maker, job
 
-from godelta.analysis.duplicates import distinct, group
+from godelta.analysis.duplicates import distinct
 from godelta.arrays import FloatArray, IntArray
 from godelta.delta.covariance import VirtualObservations
 from godelta.delta.embedding import EmbeddingCorrection
 from godelta.delta.explain import environments_of
 from godelta.makers.joblog import logged
+from godelta.makers.repeats import Selected, labels
 from godelta.makers.search import saved_state
 from godelta.makers.seeds import Stream, generator
 from godelta.makers.session import CampaignParts, Session, current_session
@@ -31,7 +33,10 @@ from godelta.store.documents import RoundKey, StructureDocument, structure_hash
 from godelta.store.failures import failed_structures
 from godelta.store.retries import unfinished
 
-WORTH_A_SECOND = 0.02  # eV: how much lower the model has to see a better version of an evaluated structure
+# Why a candidate is not evaluated, in a round that had places left.
+KNOWN = "equivalent to a selected structure"
+ALIKE = "equivalent to another candidate or to one that failed"
+NO_ENERGY = "no finite energy"
 
 log = logging.getLogger(__name__)
 
@@ -71,18 +76,25 @@ def run_select(session: Session, key: RoundKey, epoch: int) -> dict[str, Any]:
     room = max(0, min(settings.evaluations_per_round, left) - len(late))
     following, count = shared_out(parts.config.search, len(steps), room)
     preferred, others = _by_preference(session, key, candidates)
-    chosen = _chosen(session, key, round_.model_id, preferred, seen, count)
+    refused: Counter[str] = Counter()
+    taken = [*seen, *steps[:following]]
+    chosen = _chosen(session, key, round_.model_id, preferred, taken, count, refused)
     if len(chosen) < count:
-        chosen += _chosen(session, key, round_.model_id, others, [*seen, *chosen], count - len(chosen))
+        taken += chosen
+        chosen += _chosen(session, key, round_.model_id, others, taken, count - len(chosen), refused)
     # The late ones last: those that are under way may be in by then.
     first = [document.structure_id for document in steps[:following]]
     selection = first + [document.structure_id for document in chosen] + late
+    told = {"selection": selection, "statistics.refused": dict(refused)}
     try:
-        rounds.change_state(store, key, epoch, "searching", "selected", selection=selection)
+        rounds.change_state(store, key, epoch, "searching", "selected", **told)
     except Superseded:
         log.info("superseded: the round was planned anew")
         return {"status": "superseded"}
-    log.info("%d of %d candidates; of former rounds: %d", len(selection), len(new), len(seen))
+    why = ", ".join(f"{reason} {number}" for reason, number in refused.items()) or "none"
+    log.info(
+        "%d of %d candidates; of former rounds: %d; refused: %s", len(selection), len(new), len(seen), why
+    )
     return {"status": "selected", "candidates": len(new), "selected": len(selection)}
 
 
@@ -93,10 +105,12 @@ def _chosen(
     candidates: list[StructureDocument],
     seen: list[StructureDocument],
     count: int,
+    refused: Counter[str],
 ) -> list[StructureDocument]:
     """Up to `count` candidates in the order in which they are wanted, none equivalent to another.
 
     None is equivalent to what failed either, whatever their energies: two of a kind would fail together.
+    Those that may not be chosen are added to `refused`, by the reason.
     """
     parts = session.parts(key.campaign_id)
     settings, level = parts.config.search.selection, reference_hash(parts.config.reference)
@@ -106,7 +120,18 @@ def _chosen(
     promised = energies if parts.config.delta.preset != "none" else np.full_like(energies, np.inf)
     evaluated = evaluations.energies(session.store, [one.structure_hash for one in seen], level)
     known = [evaluated.get(one.structure_hash) for one in seen]
-    groups = _groups(candidates, energies, promised, list(zip(seen, known, strict=True)))
+    places = structures.selecting_rounds(session.store, key.campaign_id)
+    groups = labels(
+        candidates,
+        energies,
+        promised,
+        # What this round has taken already comes last.
+        [
+            Selected(one, energy, places.get(one.structure_id, (key.k, key.chain)))
+            for one, energy in zip(seen, known, strict=True)
+        ],
+    )
+    eligible = _eligible(energies, groups, refused)
     best = min((energy for energy in known if energy is not None), default=None)
     failed = _by_hash(
         failed_structures(session.store, key.campaign_id, level, learns_from(parts.config, key))
@@ -123,6 +148,7 @@ def _chosen(
             )
 
         order = choose_one_by_one(energies, groups, settings, count, virtual, is_new, best)
+        _count_rest(refused, eligible, len(order), count)
         return [candidates[k] for k in order]
     ranked = choose(
         energies=energies,
@@ -136,8 +162,24 @@ def _chosen(
         else None,
         best=best,
     )
-    places = distinct([candidates[i].atoms() for i in ranked], count, known=bad)
-    return [candidates[ranked[i]] for i in places]
+    chosen = distinct([candidates[i].atoms() for i in ranked], count, known=bad)
+    _count_rest(refused, eligible, len(chosen), count)
+    return [candidates[ranked[i]] for i in chosen]
+
+
+def _eligible(energies: FloatArray, groups: IntArray, refused: Counter[str]) -> int:
+    """How many candidates may be chosen, equivalent ones all counted; the others are added to `refused`."""
+    known, odd = groups < 0, ~np.isfinite(energies)
+    for reason, flags in {KNOWN: known, NO_ENERGY: odd & ~known}.items():
+        if flags.any():
+            refused[reason] += int(flags.sum())
+    return int((~known & ~odd).sum())
+
+
+def _count_rest(refused: Counter[str], eligible: int, chosen: int, wanted: int) -> None:
+    """Where fewer were chosen than wanted, the rest was equivalent to something."""
+    if chosen < wanted and eligible > chosen:
+        refused[ALIKE] += eligible - chosen
 
 
 def _virtual(
@@ -232,53 +274,3 @@ def _late(session: Session, key: RoundKey, most: int) -> list[str]:
         former -= set(before.selection)
     level = reference_hash(config.reference)
     return [missing.structure_id for missing in unfinished(session.store, sorted(former), level)][:most]
-
-
-def _groups(
-    candidates: list[StructureDocument],
-    energies: FloatArray,
-    promised: FloatArray,
-    seen: list[tuple[StructureDocument, float | None]],
-) -> IntArray:
-    """Labels of equivalent candidates; -1 where the same structure was selected before.
-
-    A better model moves a minimum a little, and the energy there is what the campaign is after: the same
-    structure again is welcome if the model sees it clearly below the lowest of its evaluations. Not if only
-    E - kappa sigma is: the deviation next to an evaluation is never nothing, and the same minimum would be
-    evaluated again and again. Nor if its last evaluation had been welcome too, and was no lower: a model that
-    is wrong there goes on promising. One whose evaluation failed, or is still under way, is not welcome.
-
-    Parameters
-    ----------
-    candidates, energies, promised
-        n candidates, their model energies and what counts against earlier evaluations, (n,) in eV.
-    seen
-        What was selected before, with its reference energy in eV where there is one.
-    """
-    if not candidates:
-        return np.empty(0, dtype=np.int64)
-    labels = group([document.atoms() for document in candidates], energies)
-    # Energies of an evaluated structure and of its better version may differ by any amount.
-    both = [document.atoms() for document in [*(document for document, _ in seen), *candidates]]
-    kinds = group(both, np.zeros(len(both)))
-    to_beat = _to_beat(seen, kinds[: len(seen)].tolist())
-    limits = np.array([to_beat.get(kind, np.inf) for kind in kinds[len(seen) :].tolist()])
-    return np.asarray(np.where(promised > limits - WORTH_A_SECOND, -1, labels), dtype=np.int64)
-
-
-def _to_beat(seen: list[tuple[StructureDocument, float | None]], kinds: list[int]) -> dict[int, float]:
-    """By kind, the lowest energy in eV; -inf where no other evaluation is welcome."""
-    to_beat: dict[int, float] = {}
-    begun: dict[int, int] = {}
-    for (document, energy), kind in sorted(zip(seen, kinds, strict=True), key=_by_round):
-        lowest = to_beat.get(kind, np.inf)
-        asked_again = document.round > begun.setdefault(kind, document.round) and document.move != FOLLOW_UP
-        in_vain = asked_again and energy is not None and energy > lowest - WORTH_A_SECOND
-        to_beat[kind] = -np.inf if energy is None or in_vain else min(energy, lowest)
-    return to_beat
-
-
-def _by_round(one: tuple[tuple[StructureDocument, float | None], int]) -> tuple[int, int, str]:
-    """The order in which structures were selected."""
-    document = one[0][0]
-    return document.round, document.chain, document.structure_hash

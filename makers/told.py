@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from godelta.analysis.duplicates import group
+from godelta.analysis.duplicates import equivalents
 from godelta.campaign import CampaignConfig
 from godelta.makers.session import Session
 from godelta.reference.registry import reference_hash
@@ -36,12 +36,9 @@ def evaluated(session: Session, key: RoundKey, walkers: Sequence[Candidate]) -> 
     known = {name for own in names for name in own}
     others = [walker for walker in walkers if walker.id not in known]
     if pairs and others:
-        both = [*atoms, *(walker.atoms for walker in others)]
-        kinds = group(both, np.zeros(len(both)))
-        for walker, kind in zip(others, kinds[len(pairs) :], strict=True):
-            twins = np.flatnonzero(kinds[: len(pairs)] == kind)
-            if len(twins):
-                names[twins[np.argmin(energies[twins])]].append(walker.id)
+        for walker, twins in zip(others, equivalents([w.atoms for w in others], atoms), strict=True):
+            if twins:
+                names[min(twins, key=lambda i: energies[i])].append(walker.id)
     return [
         Evaluated(
             tuple(names[i]),

@@ -7,7 +7,7 @@ from ase.cluster import Icosahedron, Octahedron
 from ase.constraints import FixAtoms
 from ase.optimize import BFGS
 
-from godelta.analysis.duplicates import distinct, group
+from godelta.analysis.duplicates import distinct, equivalents, group
 
 RNG = np.random.default_rng
 
@@ -150,3 +150,32 @@ def test_distinct_compares_every_pair_and_stops_at_the_count():
     assert distinct(chain, 0) == []
     assert distinct(chain, 9, known=[dimer(2.1)]) == [3, 4]
     assert distinct(chain, 9, distance_tolerance=0.05) == [0, 1, 2, 3, 4]
+
+
+def test_equivalents_are_all_known_ones_pair_by_pair():
+    def dimer(distance):
+        return Atoms("Ag2", [[5, 5, 5], [5 + distance, 5, 5]], cell=np.eye(3) * 15.0)
+
+    known = [
+        dimer(2.6),
+        Atoms("Ag3", RNG(1).uniform(0, 9, (3, 3)), cell=np.eye(3) * 15.0),
+        dimer(2.5),
+        dimer(2.7),
+    ]
+    assert equivalents([dimer(2.5), dimer(2.6), dimer(3.0)], known) == [[0, 2], [0, 2, 3], []]
+    assert equivalents([], known) == []
+    assert equivalents([dimer(2.5)], []) == [[]]
+
+
+def test_equivalents_agree_with_each_pair_by_itself():
+    rng = RNG(5)
+    base = [_cluster(seed) for seed in range(3)]
+    shaken = [atoms.copy() for atoms in base for _ in range(6)]
+    for atoms in shaken:
+        atoms.positions += rng.normal(0, 0.06, atoms.positions.shape)
+    pairwise = [
+        [j for j, other in enumerate(base + shaken) if not distinct([atoms], 1, known=[other])]
+        for atoms in shaken
+    ]
+    assert equivalents(shaken, base + shaken) == pairwise
+    assert any(len(found) > 1 for found in pairwise)

@@ -188,6 +188,33 @@ def test_a_step_down_is_no_broken_promise(session, begin, propose, opened, evalu
             evaluate(key, one, energy)
 
 
+def test_what_is_like_a_step_of_the_same_round_waits_for_it(session, begin, propose, opened):
+    key = begin(search={"method": "gofee", "follow_up": True})
+    (step,) = propose(key, [PYRAMID], [1.0], move="step")
+    propose_more(opened, key, PYRAMID * 1.01, 0.5, 0.1)
+    (other,) = propose_more(opened, key, SQUARE, 2.0, 0.1)
+    run_select(session, key, 0)
+    assert list(rounds.get_round(opened, key).selection) == [step, other]
+
+
+def test_a_round_tells_why_candidates_are_refused(session, begin, propose, opened, evaluate, fail):
+    first = begin(search={"selection": {"evaluations_per_round": 2}})
+    known, bad = propose(first, [PYRAMID, ROW], [1.0, 2.0])
+    run_select(session, first, 0)
+    assert rounds.get_round(opened, first).statistics["refused"] == {}
+    evaluate(first, known, 1.0)
+    fail(first, bad)
+    second = RoundKey(first.campaign_id, 0, 1)
+    rounds.plan_round(opened, second, None)
+    propose(second, [turned(PYRAMID), PYRAMID * 1.001, SQUARE], [1.0, 1.2, 2.0])
+    propose_more(opened, second, turned(SQUARE), 2.5, 0.1)
+    run_select(session, second, 0)
+    assert rounds.get_round(opened, second).statistics["refused"] == {
+        "equivalent to a selected structure": 2,
+        "equivalent to another candidate or to one that failed": 1,
+    }
+
+
 def test_what_the_kernel_cannot_express_promises_nothing(session, begin, propose, opened):
     """A deviation of 0.15 eV per root of an atom, 0.3 eV for four, is there however often one evaluates."""
     first = begin(search={"selection": {"evaluations_per_round": 3}})

@@ -203,7 +203,8 @@ class Scene:
         return [sys.executable, "-m", "godelta.cli.main", *map(str, words)]
 
     def _environment(self) -> dict[str, str]:
-        return self.cluster.environment | {
+        return os.environ | {
+            "HOME": self.cluster.environment["HOME"],
             "PYTHONPATH": str(HERE),
             "OMP_NUM_THREADS": "1",
             "SLURM_CONF": str(self.cluster.conf),

@@ -83,5 +83,16 @@ def test_what_another_campaign_evaluated_costs_the_same(store, create, do_round,
     assert spent.cpu_s == (21.0, 20 + 1 + 30 + 2)
 
 
+def test_what_stood_for_rounds_before_it_was_selected_counts_from_then(
+    store, create, do_round, make_structure
+):
+    mine, other = create("a"), create("b")
+    do_round(mine, 0, [make_structure(RoundKey(mine, 0, 0), 0)], [(-1.0, 2.0)], search_cpu_s=10.0)
+    do_round(other, 0, [make_structure(RoundKey(other, 0, 0), 1)], [(-3.0, 1.0)], search_cpu_s=20.0)
+    proposed_first = make_structure(RoundKey(other, 0, 0), 0)
+    do_round(other, 1, [proposed_first], [(-9.0, 9.0)], search_cpu_s=30.0)
+    assert spending(store, other, REFERENCE).energies == (-3.0, -1.0)
+
+
 def test_nothing_yet(store, create):
     assert spending(store, create("a"), REFERENCE) == spending(store, "unknown", REFERENCE)

@@ -1,6 +1,6 @@
 """Structures that are the same up to symmetry and exchange of like atoms."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -70,18 +70,23 @@ class _Known:
         self, print_: _Fingerprint, tolerance: float, energy: float = 0.0, energy_tolerance: float = np.inf
     ) -> int | None:
         """The first equivalent one whose energy is close enough; None where there is none."""
+        return next(self.every(print_, tolerance, energy, energy_tolerance), None)
+
+    def every(
+        self, print_: _Fingerprint, tolerance: float, energy: float = 0.0, energy_tolerance: float = np.inf
+    ) -> Iterator[int]:
+        """All equivalent ones whose energy is close enough, in the order in which they came."""
         count = len(self.prints)
         if not count:
-            return None
+            return
         rest = np.flatnonzero(np.abs(self._energies[:count] - energy) < energy_tolerance)
         for row, value in zip(self._screen, print_.profile[self._picked].tolist(), strict=True):
             rest = rest[np.abs(row[rest] - value) < tolerance]
             if not rest.size:
-                return None
+                return
         for i in rest.tolist():
             if _equivalent(self.prints[i], print_, tolerance):
-                return int(i)
-        return None
+                yield int(i)
 
 
 def group(
@@ -174,6 +179,34 @@ def distinct(
             others.add(print_)
             chosen.append(i)
     return chosen
+
+
+def equivalents(
+    structures: Sequence[Atoms], known: Sequence[Atoms], *, distance_tolerance: float = DISTANCE_TOLERANCE
+) -> list[list[int]]:
+    """For each structure, the indices of all known ones that it is equivalent to, in rising order.
+
+    As in `distinct`, energies do not matter, and each pair is compared.
+
+    Parameters
+    ----------
+    structures, known
+        Any number of each; FixAtoms marks atoms that are fixed.
+    distance_tolerance
+        As for `group`, Å.
+    """
+    by_key: dict[tuple[tuple[int, int], ...], tuple[_Known, list[int]]] = {}
+    for i, atoms in enumerate(known if structures else ()):
+        print_ = _fingerprint(atoms)
+        alike, own = by_key.setdefault(print_.key, (_Known(), []))
+        alike.add(print_)
+        own.append(i)
+    found = []
+    for atoms in structures:
+        print_ = _fingerprint(atoms)
+        alike, own = by_key.get(print_.key, (_Known(), []))
+        found.append([own[j] for j in alike.every(print_, distance_tolerance)])
+    return found
 
 
 def _fixed(atoms: Atoms) -> BoolArray:

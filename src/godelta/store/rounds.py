@@ -14,7 +14,7 @@ from godelta.store.database import Raw, Store, Superseded
 from godelta.store.documents import RoundDocument, RoundKey, RoundState
 
 ROUND_STATES: tuple[RoundState, ...] = get_args(RoundState)
-_WRITABLE = frozenset({"selection", "statistics", "model_id", "next_model_id"})
+_WRITABLE = frozenset({"selection", "statistics", "statistics.refused", "model_id", "next_model_id"})
 
 
 def plan_round(
@@ -96,7 +96,7 @@ def change_state(
     expected
         The state, or the states, in which this is allowed.
     fields
-        Any of selection, statistics, model_id and next_model_id.
+        Any of selection, statistics, statistics.refused, model_id and next_model_id.
 
     Raises
     ------

@@ -42,7 +42,10 @@ def spending(store: Store, campaign_id: str, reference_hash: str) -> Spending:
     round's end. Of rounds that recorded no processor time, the wall time of their work counts.
     """
     every = rounds.rounds_of(store, campaign_id)
-    selected = {(round_.chain, round_.k): round_.selected_at for round_ in every}
+    # The first round that selected a structure; a walker may have stood on it for rounds before.
+    selecting: dict[str, RoundDocument] = {}
+    for round_ in sorted(every, key=lambda round_: round_.k, reverse=True):
+        selecting.update(dict.fromkeys(round_.selection, round_))
     found = []
     for raw in store.evaluations.find(
         {
@@ -53,9 +56,10 @@ def spending(store: Store, campaign_id: str, reference_hash: str) -> Spending:
         {"energy": 1, "evaluated_at": 1, "requests": 1, "cost": 1},
     ):
         (request,) = (asked for asked in raw["requests"] if asked["campaign_id"] == campaign_id)
-        since = selected.get((request["chain"], request["round"]))
+        by = selecting.get(request["structure_id"])
+        since = by.selected_at if by is not None else None
         at = raw["evaluated_at"] if since is None else max(since, raw["evaluated_at"])
-        when = (at, request["round"], _EVALUATED)
+        when = (at, by.k if by is not None else request["round"], _EVALUATED)
         found.append((when, raw["evaluated_at"], request["structure_id"], raw))
     found.sort(key=lambda row: row[:3])
     searched = [

@@ -114,6 +114,20 @@ def selected_ids(
     return sorted({i for raw in store.rounds.find(query, {"selection": 1}) for i in raw["selection"]})
 
 
+def selecting_rounds(store: Store, campaign_id: str) -> dict[str, tuple[int, int]]:
+    """By structure id, number and chain of the first round that selected it.
+
+    A walker may stand on a structure for rounds before that: it is not the round that proposed it.
+    """
+    first: dict[str, tuple[int, int]] = {}
+    fields = {"selection": 1, "chain": 1, "k": 1}
+    for raw in store.rounds.find({"campaign_id": campaign_id}, fields):
+        place = (raw["k"], raw["chain"])
+        for structure_id in raw["selection"]:
+            first[structure_id] = min(place, first.get(structure_id, place))
+    return first
+
+
 def selected_structures(store: Store, campaign_id: str, chain: int | None = None) -> list[StructureDocument]:
     """The structures selected for evaluation so far, sorted by id."""
     return get_structures(store, selected_ids(store, campaign_id, chain))
