@@ -10,6 +10,8 @@ from godelta.analysis.duplicates import group
 from godelta.analysis.unseen import Unseen, count_unseen
 from godelta.arrays import IntArray
 from godelta.campaign import CampaignConfig
+from godelta.search.selection import FOLLOW_UP
+from godelta.search.settings import is_plain
 from godelta.store import structures
 from godelta.store.database import Raw, Store
 from godelta.store.documents import REFINEMENT_CHAIN, CampaignDocument
@@ -88,13 +90,16 @@ def _joined(rows: list[Raw], labels: IntArray, steps: RefinementSteps) -> IntArr
 def low_minima(store: Store, campaign: CampaignDocument, config: CampaignConfig) -> LowMinima | None:
     """What independent chains have found; None where chains share, or there is one.
 
-    At most the lowest 250 evaluations are looked at: the window shrinks to what they span.
+    None for searches in the reference too: most of what they evaluate are steps towards a minimum. At most
+    the lowest 250 evaluations are looked at: the window shrinks to what they span.
     """
-    if config.share or config.budget.chains < 2:
+    if config.share or config.budget.chains < 2 or is_plain(config.search):
         return None
     rows = structures.best(store, campaign.campaign_id, campaign.reference_hash, MOST_FOR_UNSEEN)
-    # A refinement goes on from what chains have found: its steps are nobody's discoveries.
-    searched = [row for row in rows if row["chain"] != REFINEMENT_CHAIN]
+    # Refinement, and steps down from what was evaluated, go on from what chains have found: no discoveries.
+    found = structures.get_structures(store, {row["structure_id"] for row in rows})
+    steps = {document.structure_id for document in found if document.move == FOLLOW_UP}
+    searched = [row for row in rows if row["chain"] != REFINEMENT_CHAIN and row["structure_id"] not in steps]
     if not searched:
         return None
     low = [row for row in searched if row["energy"] <= searched[0]["energy"] + LOW]

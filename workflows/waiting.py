@@ -10,7 +10,7 @@ from godelta.store.detail import Detail, RoundStatus, WorkerStatus, all_workers,
 from godelta.store.documents import REFINEMENT_CHAIN, CampaignDocument
 from godelta.store.overview import Overview, overviews
 from godelta.store.refining import RefinementStatus, refinement_status
-from godelta.store.rounds import last_round
+from godelta.store.rounds import Barren, barren, last_round
 from godelta.store.stopping import end_of_chain, end_of_refinement, is_early
 from godelta.store.workspace import Workspace
 from godelta.workflows.minima import LowMinima, low_minima
@@ -28,6 +28,7 @@ from godelta.workflows.slurm import WAITING, BatchJob
 
 MOST_CHAINS = 20  # that are told of one by one
 OF_LATE_S = 86400.0
+MANY_BARREN = 3  # rounds in a row without anything to evaluate: one or two happen in any search
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class Situation:
         What is refined; None where that has not begun.
     refines
         Whether another round of that follows when the search has ended.
+    barren
+        By chain, its last rounds where these had nothing to evaluate.
     stillborn
         By category, batch jobs of late that ended before they took a job, and where what they printed lies.
     """
@@ -64,6 +67,7 @@ class Situation:
     refinement: RefinementStatus | None = None
     refines: bool = False
     stillborn: Mapping[str, Stillborn] = field(default_factory=dict)
+    barren: Mapping[int, Barren] = field(default_factory=dict)
 
     @property
     def gone(self) -> frozenset[str]:
@@ -124,6 +128,7 @@ def look(
         refinement_status(store, campaign, config),
         _refines(store, campaign, config),
         {} if workspace is None or sent.trouble else _stillborn(workspace, queue, sent),
+        {c: barren(store, campaign.campaign_id, c) for c in range(config.budget.chains)[:MOST_CHAINS]},
     )
 
 
@@ -158,7 +163,18 @@ def waits(situation: Situation) -> list[str]:
     lines = _of_chains(situation)
     if len(lines) > MOST_CHAINS:
         lines = [*lines[:MOST_CHAINS], f"and {len(lines) - MOST_CHAINS} more chains"]
-    return lines + _of_categories(situation)
+    return _of_barren(situation) + lines + _of_categories(situation)
+
+
+def _of_barren(situation: Situation) -> list[str]:
+    """Chains that find nothing to evaluate any more, and why: a small system may be searched out."""
+    lines = []
+    for chain, found in sorted(situation.barren.items()):
+        if found.rounds >= MANY_BARREN:
+            refused = [f"{reason} ({_count(n, 'candidate')})" for reason, n in found.refused.most_common()]
+            why = ", ".join(refused) or "no candidates"
+            lines.append(f"chain {chain}: its last {found.rounds} rounds had nothing to evaluate: {why}")
+    return lines
 
 
 def _at_rest(situation: Situation) -> list[str]:
@@ -174,7 +190,8 @@ def _at_rest(situation: Situation) -> list[str]:
     }[campaign.state]
     going_on = len(situation.detail.running)
     ends = [f"chain {chain}: {why}" for chain, why in sorted(situation.ends.items()) if is_early(why)]
-    said = "\n".join([said, *ends[:MOST_CHAINS]]) if campaign.state == "finished" else said
+    told = [*ends[:MOST_CHAINS], *_of_barren(situation)]
+    said = "\n".join([said, *told]) if campaign.state == "finished" else said
     return [said, *([f"{_count(going_on, 'evaluation')} under way will be finished"] if going_on else [])]
 
 

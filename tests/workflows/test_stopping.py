@@ -24,7 +24,7 @@ def close(opened):
     """
     numbers = iter(range(1, 1000))
 
-    def make(campaign_id, chain, *energies):
+    def make(campaign_id, chain, *energies, refused=None, move=""):
         last = rounds.last_round(opened, campaign_id, chain)
         k = 0 if last is None else last.k + (last.state == "closed")
         key = RoundKey(campaign_id, chain, k)
@@ -37,8 +37,9 @@ def close(opened):
             atoms.positions[-1, 1] += 0.7 * kind
             atoms.positions[0, 0] += 1e-3 * next(numbers)
             document = StructureDocument.from_atoms(
-                atoms, campaign_id=campaign_id, chain=chain, round=k, foundation_energy=0.0, model_energy=0.0
-            )
+                atoms, campaign_id=campaign_id, chain=chain, round=k, foundation_energy=0.0, model_energy=0.0,
+                move=move,
+            )  # fmt: skip
             structures.add_candidates(opened, [document])
             claim = evaluations.claim(opened, document.structure_hash, level, "me", 60, wanted=document)
             if energy is None:
@@ -47,7 +48,8 @@ def close(opened):
                 evaluations.commit_ok(opened, claim, energy, atoms.positions * 0)
             documents.append(document)
         for old, new in itertools.pairwise(STATES):
-            chosen = {"selection": [d.structure_id for d in documents]} if new == "selected" else {}
+            ids = [document.structure_id for document in documents]
+            chosen = {"selection": ids, "statistics.refused": refused or {}} if new == "selected" else {}
             rounds.change_state(opened, key, 0, old, new, **chosen)
         return rounds.get_round(opened, key)
 
@@ -238,6 +240,44 @@ def test_what_independent_chains_have_not_seen(start, close, opened):
     close(shared, 0, -1.0)
     document = campaigns.get_campaign(opened, shared)
     assert low_minima(opened, document, config_of(opened, shared)) is None
+
+
+def test_steps_towards_minima_are_no_discoveries(start, close, opened):
+    gofee = {"method": "gofee", "follow_up": True}
+    campaign_id = start(share=False, search=gofee, budget={"chains": 2, "rounds": 20, "evaluations": 100})
+    document, config = campaigns.get_campaign(opened, campaign_id), config_of(opened, campaign_id)
+    close(campaign_id, 0, -5.0, (-4.8, 1))
+    close(campaign_id, 1, -5.0)
+    before = low_minima(opened, document, config)
+    assert before.unseen.mass == pytest.approx(1 / 3)
+    close(campaign_id, 1, (-4.9, 2), (-4.8, 3), move="step")
+    assert low_minima(opened, document, config) == before
+    search = {"method": "rss", "relax_in": "reference", "batch": 2}
+    plain = start("plain", share=False, search=search, budget={"chains": 2, "rounds": 20, "evaluations": 100})
+    close(plain, 0, -5.0, (-4.8, 1))
+    close(plain, 1, -5.0)
+    assert low_minima(opened, campaigns.get_campaign(opened, plain), config_of(opened, plain)) is None
+
+
+def test_a_chain_that_has_nothing_left_to_evaluate_says_why(start, close, opened):
+    campaign_id = start(budget={"rounds": 20, "evaluations": 100})
+
+    def told():
+        return waits(look(opened, campaigns.get_campaign(opened, campaign_id)))
+
+    close(campaign_id, 0, refused={"no finite energy": 3})
+    close(campaign_id, 0, -1.0, refused={"no finite energy": 3})
+    for _ in range(2):
+        close(campaign_id, 0, refused={"equivalent to a selected structure": 4})
+    assert not any("nothing to evaluate" in line for line in told())
+    close(campaign_id, 0, refused={"equivalent to a selected structure": 4, "no finite energy": 1})
+    said = (
+        "chain 0: its last 3 rounds had nothing to evaluate:"
+        " equivalent to a selected structure (12 candidates), no finite energy (1 candidate)"
+    )
+    assert said in told()
+    campaigns.set_state(opened, campaign_id, "running", "finished")
+    assert said in told()[0]
 
 
 def test_older_campaigns_are_not_changed(cheap_config):

@@ -1,6 +1,8 @@
 """Rounds and their state changes: every write is a compare-and-set on epoch and state."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, get_args
 
@@ -186,6 +188,35 @@ def save_search_state(
     if before is None:
         delete_blob(store, blob_id)
     delete_blob(store, _matched(before, key, epoch)["search_state"])
+
+
+@dataclass(frozen=True)
+class Barren:
+    """Rounds in a row, up to a chain's last one that selected, that had nothing to evaluate.
+
+    Parameters
+    ----------
+    rounds
+        How many.
+    refused
+        Their candidates that might not be evaluated, by the reason.
+    """
+
+    rounds: int
+    refused: Counter[str]
+
+
+def barren(store: Store, campaign_id: str, chain: int, most: int = 100) -> Barren:
+    """The rounds at the end of a chain that had nothing to evaluate; at most `most` are looked at."""
+    asked: Raw = {"campaign_id": campaign_id, "chain": chain, "selected_at": {"$ne": None}}
+    fields = {"selection": 1, "statistics.refused": 1}
+    count, refused = 0, Counter[str]()
+    for raw in store.rounds.find(asked, fields).sort("k", -1).limit(most):
+        if raw["selection"]:
+            break
+        count += 1
+        refused.update(raw.get("statistics", {}).get("refused", {}))
+    return Barren(count, refused)
 
 
 def load_search_state(store: Store, key: RoundKey) -> bytes | None:
