@@ -18,8 +18,8 @@ HEAD = """\
 ## Search methods (`methods.py`)
 
 Success of a run: an evaluation at most *tolerance* above the lowest energy known. *To half*: cost by which half of the
-runs have succeeded (Kaplan-Meier: runs that ended without success count as far as they went), with its 95 % bootstrap
-interval; - is not reached. Accounted cost adds the price of one DFT evaluation for each evaluation. *x best* is the
+runs have succeeded (by Kaplan and Meier; a run that ended without success never has any, but one whose budget was
+smaller than that of others counts as far as it went), with its 95 % bootstrap interval; - is not reached. Accounted cost adds the price of one DFT evaluation for each evaluation. *x best* is the
 ratio of accounted costs to half with its bootstrap interval, *p* the log-rank test against the best cell. Twenty runs
 say little: 10 successes of 20 mean 30 to 70 %. Methods are at their presets `default` unless their name says otherwise;
 they stop at success.
@@ -65,8 +65,10 @@ def _claims() -> str:
     for names in CLAIMS:
         paths = [RESULTS / f"methods_{name}.json" for name in names]
         cells: dict[tuple[str, str], Any] = {}
-        for data in [json.loads(path.read_text()) for path in paths if path.exists()]:
-            for cell, runs in _runs(data).items():
+        both = [json.loads(path.read_text()) for path in paths if path.exists()]
+        most = max((budget_of(row) for data in both for row in data["runs"]), default=0)
+        for data in both:
+            for cell, runs in _runs(data, most).items():
                 method, _, learnt = cell.partition(".")
                 cells[method, learnt] = runs
         for method in dict.fromkeys(method for method, _ in cells):
@@ -167,13 +169,14 @@ def _landscape(data: dict[str, Any]) -> str:
     )
 
 
-def _runs(data: dict[str, Any]) -> dict[str, Any]:
-    """Of each cell, its runs in every measure."""
+def _runs(data: dict[str, Any], most: int = 0) -> dict[str, Any]:
+    """Of each cell, its runs in every measure; `most`: the largest budget of what they are set beside."""
     lowest = data["target"] if data["target"] is not None else _lowest(data)
+    most = max([most, *map(budget_of, data["runs"])])
     return {
         cell: runs_by_measure(traces, lowest, within=data["tolerance"], price_s=data["price_s"])
         for cell in data["cells"]
-        if (traces := [_trace(row) for row in data["runs"] if row["cell"] == cell])
+        if (traces := [_trace(row, most) for row in data["runs"] if row["cell"] == cell])
     }
 
 
@@ -181,9 +184,21 @@ def _lowest(data: dict[str, Any]) -> float:
     return min(energy for row in data["runs"] for energy in row["energies"] if energy is not None)
 
 
-def _trace(row: dict[str, Any]) -> Trace:
+def _trace(row: dict[str, Any], most: int) -> Trace:
     energies = [math.nan if energy is None else energy for energy in row["energies"]]
-    return Trace(np.array(energies), np.array(row["cpu_s"]), row["total_cpu_s"], row["equivalent"])
+    cpu_s, ended = np.array(row["cpu_s"]), has_ended(row, most)
+    return Trace(np.array(energies), cpu_s, row["total_cpu_s"], row["equivalent"], ended)
+
+
+def has_ended(row: dict[str, Any], most: int) -> bool:
+    """Whether a run came to its end, and not to that of a budget below the largest: it may yet succeed."""
+    budget = budget_of(row)
+    return bool(row["state"] == "finished" and (budget >= most or len(row["energies"]) < budget))
+
+
+def budget_of(row: dict[str, Any]) -> int:
+    """Evaluations that a run was to have at most."""
+    return int(row["settings"].split()[1])
 
 
 def _with_interval(value: float, low: float, high: float) -> str:

@@ -57,6 +57,86 @@ def test_every_cell_and_seed_is_a_campaign(read):
     assert by_name["methods.rss.default.s1"].search.method == "rss"  # and so without the walkers of rex
 
 
+NESTED = {
+    "method": "rex",
+    "relax": {"steps": 30, "fmax": 0.1},
+    "selection": {"evaluations_per_round": 2},
+}
+
+
+@pytest.fixture
+def search_of(read):
+    """Of a benchmark whose common search is `NESTED`, the search of its one cell."""
+
+    def search_of(settings):
+        def change(values):
+            values["campaign"]["search"] = copy.deepcopy(NESTED)
+            values["vary"] = {"search": {"one": settings}}
+
+        return read(change).campaigns[0].config.search
+
+    return search_of
+
+
+def test_a_choice_of_one_nested_key_leaves_its_siblings_as_they_are(search_of):
+    eager = search_of({"selection": {"kappa": 1.0}})
+    assert (eager.selection.kappa, eager.selection.evaluations_per_round) == (1.0, 2)
+    assert (eager.relax.steps, eager.relax.fmax) == (30, 0.1)
+    short = search_of({"relax": {"steps": 5}})
+    assert (short.relax.steps, short.relax.fmax) == (5, 0.1)
+    assert short.selection.evaluations_per_round == 2
+
+
+def test_another_method_takes_nothing_of_the_common_nested_blocks(search_of):
+    other = search_of({"method": "rss", "selection": {"kappa": 1.0}})
+    assert other == search_of({"method": "rss"}).model_copy(update={"selection": other.selection})
+    assert (other.relax.steps, other.selection.evaluations_per_round) == (100, 5)
+    assert other.selection.kappa == 1.0
+    named = search_of({"method": "rex", "selection": {"kappa": 1.0}})  # the same one said again
+    assert named.selection.evaluations_per_round == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"arguments": {"sigma": 2.5}}, {"sigma": 2.5, "epsilon": 0.4}),
+        ({"calculator": "ase.calculators.morse.MorsePotential", "arguments": {"r0": 2.0}}, {"r0": 2.0}),
+        ({"arguments": {"sigma": 2.5, "method": "b"}}, {"sigma": 2.5, "epsilon": 0.4, "method": "b"}),
+    ],
+)
+def test_arguments_belong_to_their_calculator(read, settings, expected):
+    def change(values):
+        values["campaign"]["foundation"] = {
+            "name": "ase",
+            "calculator": "ase.calculators.lj.LennardJones",
+            "arguments": {"sigma": 2.4, "epsilon": 0.4},
+        }
+        values["vary"] = {"foundation": {"one": settings}}
+
+    assert read(change).campaigns[0].config.foundation.arguments == expected
+
+
+def test_a_nested_mapping_that_names_another_kind_replaces_the_common_one(read):
+    def change(values):
+        values["campaign"]["search"] = {
+            "method": "own",
+            "program": "a.B",
+            "arguments": {"inner": {"method": "x", "depth": 1}, "outer": 2},
+        }
+        values["vary"] = {
+            "search": {
+                "y": {"arguments": {"inner": {"method": "y"}}},
+                "x": {"arguments": {"inner": {"width": 3}}},
+            }
+        }
+
+    found = {one.cell: one.config.search.arguments for one in read(change).campaigns}
+    assert found == {
+        "y": {"inner": {"method": "y"}, "outer": 2},
+        "x": {"inner": {"method": "x", "depth": 1, "width": 3}, "outer": 2},
+    }
+
+
 def test_the_same_file_is_the_same_set_and_more_seeds_only_add(read):
     once, again = read(), read()
     more = read(lambda values: values.update(seeds=[1, 2, 7]))

@@ -21,6 +21,7 @@ MOST_SEEDS = 1000
 MOST_CAMPAIGNS = 10_000
 # A key that says what kind of thing the others describe: another kind shares nothing with the common part.
 _KINDS = ("name", "method", "preset")
+_PROGRAMS = ("calculator", "program")  # another one takes other `arguments`
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,29}")
 _HELP = "docs/how-to/benchmarks-of-methods.md has an example"
 
@@ -224,9 +225,19 @@ class _Reader:
 
 
 def _over(common: Any, settings: dict[str, Any]) -> dict[str, Any]:
-    """A cell's settings on the common ones of the same key; another kind of thing replaces them."""
+    """A cell's settings on the common ones, level by level; another kind of thing replaces them."""
     if not isinstance(common, dict):
         return settings
-    if any(key in settings and key in common and settings[key] != common[key] for key in _KINDS):
+    if _differ(common, settings, _KINDS):
         return settings
-    return common | settings
+    kept: dict[str, Any] = common
+    if _differ(common, settings, _PROGRAMS) and "arguments" in settings:
+        kept = kept | {"arguments": None}
+    return kept | {
+        key: _over(kept.get(key), value) if isinstance(value, dict) else value
+        for key, value in settings.items()
+    }
+
+
+def _differ(common: dict[str, Any], settings: dict[str, Any], keys: tuple[str, ...]) -> bool:
+    return any(key in settings and key in common and settings[key] != common[key] for key in keys)

@@ -11,10 +11,9 @@ from godelta.analysis.success import Runs, cost_to, interval_of_cost
 from godelta.analysis.success_plot import success_curves
 
 
-def trace(*energies, cpu=2.0):
-    return Trace(
-        np.array(energies, dtype=float), cpu * np.arange(1, len(energies) + 1), cpu * (len(energies) + 1)
-    )
+def trace(*energies, cpu=2.0, ended=False):
+    times = cpu * np.arange(1, len(energies) + 1)
+    return Trace(np.array(energies, dtype=float), times, cpu * (len(energies) + 1), ended=ended)
 
 
 FAST = [trace(5, 0.01), trace(5, 4, 0.0), trace(math.nan, 0.02), trace(3, 2, 1)]
@@ -50,6 +49,30 @@ def test_the_best_cell_and_the_ratios_to_it():
     assert cost.ratio.low <= 2.5 <= cost.ratio.high
     assert 0 < cost.p < 0.2
     assert slow.spent == {"evaluations": 19, "cpu_s": 8 + 12 + 12 + 10, "accounted_s": 42 + 190}
+
+
+def test_runs_that_gave_up_hold_the_curve_down_and_cost_what_they_cost():
+    gave_up = [trace(*[5.0] * 20, ended=True) for _ in range(5)]
+    found = [trace(*[5.0] * (n - 1), 0.0, ended=True) for n in (50, 60, 70, 80, 100)]
+    runs = runs_by_measure([*gave_up, *found], 0.0, within=0.05, price_s=10.0)
+    (cell,) = compare({"all": runs})
+    assert (cell.runs, cell.successes) == (10, 5)
+    assert cell.costs["evaluations"].to_half == 100
+    assert cell.costs["cpu_s"].to_half == 200
+    assert cell.spent["evaluations"] == 5 * 20 + 360
+    assert cell.spent["cpu_s"] == 5 * 42 + 720
+    line = success_curves({"all": runs}).axes[0].get_lines()[0]
+    assert (line.get_xdata()[-1], line.get_ydata()[-1]) == (100, pytest.approx(0.5))
+
+
+def test_campaigns_that_failed_before_their_first_evaluation_are_failures():
+    found = [trace(*[5.0] * n, 0.0) for n in range(10, 25)]
+    (cell,) = compare(
+        {"all": runs_by_measure([*found, *[trace(ended=True)] * 5], 0.0, within=0.05, price_s=0.0)}
+    )
+    assert (cell.runs, cell.successes) == (20, 15)
+    assert cell.costs["evaluations"].to_half == 20  # of the tenth of twenty
+    assert cell.spent["evaluations"] == sum(range(11, 26))
 
 
 def test_where_nothing_succeeded():

@@ -8,6 +8,7 @@ from godelta.analysis.success import (
     Runs,
     cost_to,
     first_success,
+    interval_of_cost,
     logrank_p,
     ratio_of_costs,
     success_curve,
@@ -15,12 +16,16 @@ from godelta.analysis.success import (
 )
 
 
-def runs(*costs, ended=()):
-    return Runs(np.array([*costs, *ended], dtype=float), np.arange(len(costs) + len(ended)) < len(costs))
+def runs(*costs, cut=(), never=()):
+    """Successes at these costs, runs censored at those of `cut`, and ones that `never` succeed."""
+    if len(never):
+        every = np.array([*costs, *cut, *never], dtype=float)
+        return Runs(every, np.arange(len(every)) < len(costs), np.arange(len(every)) >= len(costs) + len(cut))
+    return Runs(np.array([*costs, *cut], dtype=float), np.arange(len(costs) + len(cut)) < len(costs))
 
 
 # Remission of leukaemia in weeks (Freireich et al., Blood 21, 699 (1963)), in every textbook of survival.
-TREATED = runs(6, 6, 6, 7, 10, 13, 16, 22, 23, ended=(6, 9, 10, 11, 17, 19, 20, 25, 32, 32, 34, 35))
+TREATED = runs(6, 6, 6, 7, 10, 13, 16, 22, 23, cut=(6, 9, 10, 11, 17, 19, 20, 25, 32, 32, 34, 35))
 PLACEBO = runs(1, 1, 2, 2, 3, 4, 4, 5, 5, 8, 8, 8, 8, 11, 11, 12, 12, 15, 17, 22, 23)
 
 
@@ -51,10 +56,69 @@ def test_kaplan_meier_of_the_textbook():
 
 
 def test_where_nothing_has_ended_early_it_is_the_fraction_with_wilsons_band():
-    curve = success_curve(runs(3, 5, 5, ended=[10] * 7), np.array([0.0, 3, 4, 5, 10]))
+    curve = success_curve(runs(3, 5, 5, cut=[10] * 7), np.array([0.0, 3, 4, 5, 10]))
     assert curve.fraction == pytest.approx([0, 0.1, 0.1, 0.3, 0.3])
     bands = [wilson(k, 10) for k in (0, 1, 1, 3, 3)]
     assert np.transpose([curve.low, curve.high]) == pytest.approx(np.array(bands))
+
+
+HALF_GAVE_UP = runs(50, 60, 70, 80, 100, never=[20] * 5)
+
+
+def test_runs_that_ended_early_without_success_never_succeed():
+    curve = success_curve(HALF_GAVE_UP, np.array([0.0, 20, 49, 50, 70, 100]))
+    assert curve.fraction == pytest.approx([0, 0, 0, 0.1, 0.3, 0.5])
+    bands = [wilson(k, 10) for k in (0, 0, 0, 1, 3, 5)]
+    assert np.transpose([curve.low, curve.high]) == pytest.approx(np.array(bands))
+    assert cost_to(HALF_GAVE_UP) == 100
+    assert cost_to(HALF_GAVE_UP, 0.51) == np.inf
+    assert interval_of_cost(HALF_GAVE_UP, resamples=200)[1] == np.inf
+    under_way = runs(50, 60, 70, 80, 100, cut=[20] * 5)
+    assert success_curve(under_way, np.array([100.0])).fraction == pytest.approx([1.0])
+
+
+def test_runs_under_way_are_censored_beside_ones_that_never_succeed():
+    some = runs(10, 30, cut=[20], never=[5])
+    curve = success_curve(some, np.array([10.0, 20, 30]))
+    assert curve.fraction == pytest.approx([0.25, 0.25, 1 - 0.75 * 0.5])
+    assert cost_to(some, 0.6) == 30
+
+
+def test_nothing_is_said_beyond_the_largest_cost():
+    curve = success_curve(HALF_GAVE_UP, np.array([100.0, 101, 1e6]))
+    assert np.isnan([curve.fraction[1:], curve.low[1:], curve.high[1:]]).all()
+    assert np.isfinite([curve.fraction[0], curve.low[0], curve.high[0]]).all()
+
+
+def test_up_to_a_common_budget_it_makes_no_difference_how_the_runs_ended():
+    at = np.arange(0.0, 81.0)
+    found = [
+        success_curve(runs(12, 30, 30, 77, **how), at) for how in ({"cut": [80] * 6}, {"never": [80] * 6})
+    ]
+    for one, other in zip(*((c.fraction, c.low, c.high) for c in found), strict=True):
+        assert one == pytest.approx(other)
+    pairs = [
+        (runs(12, 30, 77, **how), runs(5, 6, 7, **how)) for how in ({"cut": [80] * 4}, {"never": [80] * 4})
+    ]
+    assert logrank_p(*pairs[0]) == pytest.approx(logrank_p(*pairs[1]))
+    assert ratio_of_costs(*pairs[0], 0.4, resamples=50) == ratio_of_costs(*pairs[1], 0.4, resamples=50)
+
+
+def test_log_rank_keeps_runs_that_never_succeed_at_risk():
+    all_of_them = runs(*range(50, 100, 5))
+    assert logrank_p(HALF_GAVE_UP, all_of_them) == pytest.approx(
+        logrank_p(runs(50, 60, 70, 80, 100, cut=[1e4] * 5), all_of_them)
+    )
+    assert logrank_p(HALF_GAVE_UP, all_of_them) < 0.05
+    assert logrank_p(runs(50, 60, 70, 80, 100, cut=[20] * 5), all_of_them) > 0.5
+
+
+def test_ratios_draw_runs_that_never_succeed_as_such():
+    fast = runs(*range(10, 20))
+    found = ratio_of_costs(HALF_GAVE_UP, fast, resamples=200)
+    assert found.value == 100 / 14
+    assert found.high == np.inf  # a draw with more than five that never do
+    assert np.isfinite(ratio_of_costs(runs(50, 60, 70, 80, 100, cut=[20] * 5), fast, resamples=200).high)
 
 
 def test_log_rank_of_the_textbook():
@@ -75,9 +139,9 @@ def test_the_cost_to_a_fraction_is_where_the_curve_reaches_it(share):
 
 def test_half_of_the_runs():
     assert cost_to(runs(1, 2, 3, 4)) == 2
-    assert cost_to(runs(1, 2, 3, ended=[9, 9, 9])) == 3
-    assert cost_to(runs(1, 2, ended=[9, 9, 9])) == np.inf
-    assert cost_to(runs(1, 2, ended=[9, 9, 9]), 0.4) == 2
+    assert cost_to(runs(1, 2, 3, cut=[9, 9, 9])) == 3
+    assert cost_to(runs(1, 2, cut=[9, 9, 9])) == np.inf
+    assert cost_to(runs(1, 2, cut=[9, 9, 9]), 0.4) == 2
 
 
 def test_ratio_of_runs_that_differ_by_a_factor():
@@ -101,7 +165,7 @@ def test_the_interval_of_a_ratio_holds_the_truth_as_often_as_it_says():
 
 
 def test_ratios_of_what_was_not_reached():
-    never, always = runs(ended=[5.0] * 8), runs(1, 2, 3, 4, 5, 6)
+    never, always = runs(cut=[5.0] * 8), runs(1, 2, 3, 4, 5, 6)
     assert ratio_of_costs(never, always, resamples=50).value == np.inf
     assert ratio_of_costs(always, never, resamples=50).high == 0.0
     single = ratio_of_costs(runs(4), runs(2))
@@ -140,3 +204,8 @@ def test_an_equivalent_structure_is_a_success():
 def test_bad_runs_are_refused(costs, flags):
     with pytest.raises(ValueError, match="runs"):
         Runs(np.array(costs, dtype=float), np.array(flags, dtype=bool))
+
+
+def test_every_run_needs_to_say_whether_it_ended():
+    with pytest.raises(ValueError, match="one flag each"):
+        Runs(np.ones(2), np.ones(2, dtype=bool), np.ones(3, dtype=bool))

@@ -12,6 +12,7 @@ import pytest
 from ase import Atoms
 
 from godelta.analysis.comparison import Trace, success_of
+from godelta.cli.benchmark_report import note_successes
 from godelta.cli.benchmark_structures import note_equivalents
 from godelta.store import campaigns, evaluations, structures
 from godelta.store.documents import REFINEMENT_CHAIN, StructureDocument
@@ -147,6 +148,42 @@ def test_submitted_as_a_set(inside, workspace, opened, write):
     assert answer.code == 0, answer.err
     names = {c.name: c.state for c in campaigns.list_campaigns(opened)}
     assert names == {f"tiny.{method}.s{seed}": "running" for method in ("rss", "bh") for seed in (1, 2)}
+
+
+def test_campaigns_that_failed_without_an_evaluation_count_and_waiting_ones_do_not(
+    inside, workspace, opened, write
+):
+    path = write()
+    assert inside("submit", path, "-w", workspace.folder).code == 0
+    known = {c.name: c for c in campaigns.list_campaigns(opened)}
+    found = known["tiny.rss.s1"]
+    structure = StructureDocument.from_atoms(
+        trimer(2.5), campaign_id=found.campaign_id, chain=0, round=0, foundation_energy=0.0, model_energy=0.0
+    )
+    structures.add_candidates(opened, [structure])
+    claim = evaluations.claim(
+        opened, structure.structure_hash, found.reference_hash, "me", 60, wanted=structure
+    )
+    evaluations.commit_ok(opened, claim, -1.0, structure.atoms().positions * 0, {"cpu_s": 2.0})
+    for name in ("tiny.rss.s2", "tiny.bh.s1"):
+        campaigns.set_state(opened, known[name].campaign_id, "running", "failed")
+
+    answer = inside("benchmark", path, "-w", workspace.folder, "--results-only", "--format", "json")
+    assert answer.code == 1
+    cells = {cell["cell"]: (cell["successes"], cell["runs"]) for cell in answer.json()["cells"]}
+    assert cells == {"rss": (1, 2), "bh": (0, 1)}
+
+
+@pytest.mark.parametrize(
+    ("state", "ended"),
+    [("finished", True), ("failed", True), ("running", False), ("paused", False), ("cancelled", False)],
+)
+def test_only_campaigns_that_came_to_their_end_never_succeed(state, ended):
+    row = {"cell": "rss", "state": state, "equivalent": None}
+    row |= {"energies": [1.0], "cpu_s": [2.0], "total_cpu_s": 3.0}
+    idle = row | {"energies": [], "cpu_s": [], "total_cpu_s": 0.0}
+    traces = note_successes([row, idle], 0.0, 0.05)
+    assert [trace.ended for _, trace in traces] == [ended] * (2 if ended else 1)
 
 
 @pytest.fixture

@@ -30,6 +30,9 @@ class Trace:
     equivalent
         Index of the first structure that is equivalent to the one of lowest energy; None where there is none,
         or nobody has looked.
+    ended
+        Whether the run has come to its end, and has no success to come; of one under way, or stopped by a
+        person, nobody knows.
 
     Raises
     ------
@@ -41,6 +44,7 @@ class Trace:
     cpu_s: FloatArray
     total_cpu_s: float
     equivalent: int | None = None
+    ended: bool = False
 
     def __post_init__(self) -> None:
         if self.energies.ndim != 1 or self.energies.shape != self.cpu_s.shape:
@@ -106,10 +110,11 @@ def runs_by_measure(
         dtype=float,
     )
     succeeded = np.array([hit is not None for hit in hits], dtype=bool)
+    ended = np.array([trace.ended for trace in traces], dtype=bool)
     costs: dict[Measure, FloatArray] = {
         "evaluations": counts, "cpu_s": cpu, "accounted_s": cpu + price_s * counts
     }  # fmt: skip
-    return {measure: Runs(costs[measure], succeeded) for measure in MEASURES}
+    return {measure: Runs(costs[measure], succeeded, ended) for measure in MEASURES}
 
 
 def compare(cells: Mapping[str, Mapping[Measure, Runs]]) -> list[Cell]:

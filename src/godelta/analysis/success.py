@@ -1,7 +1,8 @@
 """When runs of a search succeed, and what can be said from a few dozen of them.
 
 A run is one seed. Its cost counts evaluations, CPU seconds or an accounted price: what grows while it runs.
-Seeds are not paired across methods.
+Seeds are not paired across methods. A run under way is censored; one that has ended without success never has
+one, and counts as such at every cost: to censor it would ascribe to it the successes of those that went on.
 """
 
 import warnings
@@ -30,6 +31,8 @@ class Runs:
         (n,) cost of each run at its first success, or at its end where it had none.
     succeeded
         (n,) whether it had one.
+    ended
+        (n,) whether a run had come to its end, so that without success it never has one; None: no run had.
 
     Raises
     ------
@@ -39,17 +42,26 @@ class Runs:
 
     costs: FloatArray
     succeeded: BoolArray
+    ended: BoolArray | None = None
 
     def __post_init__(self) -> None:
-        if self.costs.ndim != 1 or self.costs.shape != self.succeeded.shape or not self.costs.size:
+        flags = [self.succeeded] if self.ended is None else [self.succeeded, self.ended]
+        if self.costs.ndim != 1 or not self.costs.size or any(f.shape != self.costs.shape for f in flags):
             raise ValueError("runs need one cost and one flag each, and there has to be one")
         if not np.isfinite(self.costs).all() or (self.costs < 0).any():
             raise ValueError("costs of runs have to be finite, and not negative")
 
+    @property
+    def until(self) -> FloatArray:
+        """(n,) costs up to which the runs are at risk to succeed: infinite of those that never do."""
+        if self.ended is None:
+            return self.costs
+        return np.where(self.ended & ~self.succeeded, np.inf, self.costs)
+
 
 @dataclass(frozen=True)
 class Curve:
-    """Fraction of runs that have succeeded by each cost, with a pointwise 95 % band."""
+    """Fraction of runs that have succeeded by each cost, with a pointwise 95 % band; NaN: not observed."""
 
     costs: FloatArray
     fraction: FloatArray
@@ -124,29 +136,33 @@ def wilson(successes: int, runs: int, confidence: float = CONFIDENCE) -> tuple[f
 def success_curve(runs: Runs, costs: FloatArray) -> Curve:
     """The fraction of runs that have succeeded by these costs (m,), by Kaplan and Meier.
 
-    Up to the cost where the first run has ended without success this is the plain fraction, with Wilson's
-    interval; beyond it, Kaplan-Meier with the interval of its log-log transform.
+    Up to the cost that the first run under way has reached this is the plain fraction, with Wilson's
+    interval; beyond it, Kaplan-Meier with the interval of its log-log transform. Beyond the largest cost of
+    any run nothing is known.
     """
     from scipy.stats import ecdf
 
-    found = ecdf(_censored(runs)).cdf
-    fraction = np.asarray(found.evaluate(costs), dtype=float)
+    largest = float(runs.costs.max())
+    found = ecdf(_censored(runs, largest)).cdf
+    fraction = np.array(found.evaluate(costs), dtype=float)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # undefined at 0 and 1: Wilson's stands in
         band = found.confidence_interval(CONFIDENCE, method="log-log")
     low, high = (np.array(end.evaluate(costs), dtype=float) for end in (band.low, band.high))
-    gave_up = runs.costs[~runs.succeeded].min(initial=np.inf)
+    until = runs.until
+    left = until[~runs.succeeded].min(initial=np.inf)
     for i, cost in enumerate(costs.tolist()):
-        if cost <= gave_up or not (np.isfinite(low[i]) and np.isfinite(high[i])):
-            by_then = int((runs.succeeded & (runs.costs <= cost)).sum())
-            still = int((runs.costs > cost).sum()) + int((~runs.succeeded & (runs.costs == cost)).sum())
+        if cost <= left or not (np.isfinite(low[i]) and np.isfinite(high[i])):
+            by_then = int((runs.succeeded & (until <= cost)).sum())
+            still = int((until > cost).sum()) + int((~runs.succeeded & (until == cost)).sum())
             low[i], high[i] = wilson(by_then, max(1, by_then + still))
+    fraction[costs > largest] = low[costs > largest] = high[costs > largest] = np.nan
     return Curve(costs, fraction, low, high)
 
 
 def cost_to(runs: Runs, fraction: float = 0.5) -> float:
     """The cost by which this fraction of the runs has succeeded, by Kaplan and Meier; inf: not yet."""
-    order = np.lexsort((~runs.succeeded, runs.costs))  # of equal costs successes come first
+    order = np.lexsort((~runs.succeeded, runs.until))  # of equal costs successes come first
     at_risk = np.arange(len(order), 0, -1)
     surviving = np.cumprod(np.where(runs.succeeded[order], 1.0 - 1.0 / at_risk, 1.0))
     reached = np.flatnonzero(surviving <= 1.0 - fraction + 1e-12)
@@ -207,18 +223,22 @@ def logrank_p(one: Runs, other: Runs) -> float:
     """The probability of curves that differ as much or more, were both methods equally fast (log-rank)."""
     from scipy.stats import logrank
 
-    return float(logrank(_censored(one), _censored(other)).pvalue)
+    largest = max(float(one.costs.max()), float(other.costs.max()))
+    return float(logrank(_censored(one, largest), _censored(other, largest)).pvalue)
 
 
-def _censored(runs: Runs) -> Any:
+def _censored(runs: Runs, largest: float) -> Any:
+    """The runs for scipy, which takes no infinite costs: beyond the largest one is as good."""
     from scipy.stats import CensoredData
 
-    return CensoredData(uncensored=runs.costs[runs.succeeded], right=runs.costs[~runs.succeeded])
+    until = np.minimum(runs.until, 2.0 * largest + 1.0)
+    return CensoredData(uncensored=until[runs.succeeded], right=until[~runs.succeeded])
 
 
 def _drawn(runs: Runs, chosen: Any) -> Runs:
     picked = np.asarray(chosen, dtype=np.int64)
-    return Runs(runs.costs[picked], runs.succeeded[picked])
+    ended = None if runs.ended is None else runs.ended[picked]
+    return Runs(runs.costs[picked], runs.succeeded[picked], ended)
 
 
 def _over(a: float, b: float) -> float:

@@ -30,6 +30,7 @@ from godelta.store.workspace import Workspace
 if TYPE_CHECKING:
     from godelta.store.documents import CampaignDocument
 
+ENDED = ("finished", "failed")  # by themselves: without success by then, they have none to come
 UNITS: dict[Measure, str] = {"evaluations": "evaluations", "cpu_s": "CPU s", "accounted_s": "accounted s"}
 
 
@@ -45,7 +46,7 @@ def report(workspace: Workspace, store: Store, benchmark: Benchmark, output: str
         return 1 if failed else 0
     lowest = min(found) if benchmark.target is None else benchmark.target
     note_equivalents(store, rows, lowest, benchmark.tolerance)
-    traces = _note_successes(rows, lowest, benchmark)
+    traces = note_successes(rows, lowest, benchmark.tolerance)
     runs = {
         cell: runs_by_measure(
             [trace for name, trace in traces if name == cell],
@@ -99,18 +100,25 @@ def _spent(store: Store, document: "CampaignDocument") -> dict[str, Any]:
     }
 
 
-def _note_successes(
-    rows: list[dict[str, Any]], lowest: float, benchmark: Benchmark
-) -> list[tuple[str, Trace]]:
-    """Add the costs of the first success to the rows; traces of those that have an evaluation, by cell."""
+def note_successes(rows: list[dict[str, Any]], lowest: float, tolerance: float) -> list[tuple[str, Trace]]:
+    """Add the costs of the first success to the rows; traces of those that have begun, with their cells.
+
+    Parameters
+    ----------
+    rows
+        Of each campaign: `cell`, `state`, `energies` in eV, `cpu_s` and `total_cpu_s` in s, `equivalent`.
+    lowest, tolerance
+        A run succeeds with its first energy of at most their sum, eV, or with an equivalent structure.
+    """
     traces = []
     for row in rows:
         energies = np.array([math.nan if energy is None else energy for energy in row["energies"]])
-        trace = Trace(energies, np.array(row["cpu_s"]), row["total_cpu_s"], row["equivalent"])
-        hit = success_of(trace, lowest, within=benchmark.tolerance)
+        ended = row["state"] in ENDED
+        trace = Trace(energies, np.array(row["cpu_s"]), row["total_cpu_s"], row["equivalent"], ended)
+        hit = success_of(trace, lowest, within=tolerance)
         row["evaluations_to_success"] = None if hit is None else hit + 1
         row["cpu_s_to_success"] = None if hit is None else row["cpu_s"][hit]
-        if row["energies"]:
+        if ended or row["energies"] or row["total_cpu_s"] > 0:
             traces.append((row["cell"], trace))
     return traces
 
