@@ -151,6 +151,11 @@ def test_the_same_file_is_the_same_set_and_more_seeds_only_add(read):
     assert known(longer) == known(once)  # a budget is no part of what a campaign is
 
 
+def with_basin_hopping_that_does_not_wait(values):
+    values["campaign"]["resources"] = {"wait": False}
+    values["vary"]["search"] = {"bh": {"method": "bh"}}
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -172,6 +177,7 @@ def test_the_same_file_is_the_same_set_and_more_seeds_only_add(read):
             ("the cell rss.default", "`search.walkerz`"),
         ),
         (lambda v: v["vary"]["delta"]["paper"].update(preset="papr"), ("the cell rss.paper", "papr")),
+        (with_basin_hopping_that_does_not_wait, ("the cell bh", "`resources.wait`", "leave `wait` at true")),
         (lambda v: v.update(price_s=-1), ("`price_s` must not be negative",)),
         (lambda v: v.update(target={"energy": "low"}), ("`target.energy` has to be a number",)),
         (lambda v: v.update(target={"e": 1}), ("unknown key `target.e`",)),

@@ -157,6 +157,33 @@ def test_tags_are_words_and_no_part_of_the_identity(tmp_path):
     assert "`tags" in message(tmp_path, GOOD + "tags: silver\n")
 
 
+@pytest.mark.parametrize(
+    ("search", "refused"),
+    [
+        ("{method: bh}", "basin hopping goes on from the evaluations of the round before"),
+        ("{method: bh, relax_in: reference}", "basin hopping"),
+        ("{method: rss, relax_in: reference}", "`relax_in: reference` goes on from"),
+        ("{method: rss}", None),
+        ("{method: gofee}", None),
+        ("{method: rex, walkers: 6}", None),
+    ],
+)
+def test_a_search_that_needs_the_last_evaluations_has_to_wait_for_them(tmp_path, search, refused):
+    waiting = GOOD.replace("{method: rex, walkers: 6}", search)
+    hasty = waiting + "resources:\n  workers: 4\n  wait: false\n"
+    if refused is None:
+        assert not read_campaign(write(tmp_path, hasty)).resources.wait
+        return
+    text = message(tmp_path, hasty)
+    assert "line 11: `resources.wait`" in text
+    assert refused in text
+    assert "leave `wait` at true" in text
+    # One that was stored before this was refused is read, and goes on as soon as its file says otherwise.
+    stored = read_campaign(write(tmp_path, waiting)).model_dump(mode="json")
+    stored["resources"]["wait"] = False
+    assert not CampaignConfig.model_validate(stored).resources.wait
+
+
 STUDY = GOOD.replace("formula: Ag8S4", "formula: [Ag4S2, Ag8S4]")
 
 

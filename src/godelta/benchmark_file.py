@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from godelta.campaign import CampaignConfig
-from godelta.campaign_file import describe
+from godelta.campaign_file import describe, in_vain
 from godelta.errors import InputError
 from godelta.yaml_file import YamlFile, read_yaml
 
@@ -179,7 +179,7 @@ class _Reader:
         for axis, settings in chosen.items():
             values[axis] = _over(common.get(axis), settings)
         try:
-            return CampaignConfig.model_validate(values)
+            config = CampaignConfig.model_validate(values)
         except ValidationError as error:
             whole = YamlFile(values, values)  # the keys of a campaign: no file has them like this
             found = [describe(details, whole)[1] for details in error.errors(include_url=False)]
@@ -189,6 +189,9 @@ class _Reader:
                 mend="a cell is `campaign` with the settings of its names in `vary`; `godelta schema` prints"
                 " every key",
             ) from None
+        if (text := in_vain(config)) is not None:
+            raise self._error(f"the cell {cell}: {text}", "campaign", "resources", "wait")
+        return config
 
     def _mapping(self, key: str) -> dict[str, Any]:
         value = self.values.get(key, {})

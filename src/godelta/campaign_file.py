@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 from godelta.campaign import CampaignConfig
 from godelta.errors import InputError
 from godelta.foundation.settings import FoundationSettings
+from godelta.search.settings import BHSettings, is_plain
 from godelta.yaml_file import YamlFile, parse_yaml, read_yaml
 
 MOST_FORMULAS = 100
@@ -55,6 +56,9 @@ def read_campaigns(path: Path) -> list[CampaignConfig]:
             configs.append(CampaignConfig.model_validate(values))
         except ValidationError as error:
             problems |= {describe(details, file) for details in error.errors(include_url=False)}
+        else:
+            if (text := in_vain(configs[-1])) is not None:
+                problems.add((file.position(("resources", "wait"))[1], text))
     if not problems:
         return configs
     lines = [f"line {line}: {text}" if line else text for line, text in sorted(problems)]
@@ -62,6 +66,21 @@ def read_campaigns(path: Path) -> list[CampaignConfig]:
         ("\n  " if len(lines) > 1 else "") + "\n  ".join(lines),
         where=str(path),
         mend="`godelta schema` prints every key with its type and default",
+    )
+
+
+def in_vain(config: CampaignConfig) -> str | None:
+    """Why a campaign would run and lead nowhere, by its `resources.wait`; None where it would not.
+
+    It is for files: campaigns that are stored with it have to stay readable.
+    """
+    hops = isinstance(config.search, BHSettings)
+    if config.resources.wait or not (hops or is_plain(config.search)):
+        return None
+    who = "basin hopping" if hops else "`relax_in: reference`"
+    return (
+        f"`resources.wait`: {who} goes on from the evaluations of the round before, which would always come"
+        " one round late: leave `wait` at true"
     )
 
 

@@ -1,4 +1,6 @@
+import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,8 @@ from ase.data import covalent_radii
 from godelta.foundation.base import PotentialBatch
 from godelta.systems.confinement import Confinement
 from godelta.systems.problem import SearchProblem
+
+sys.path.insert(0, str(Path(__file__).parent))  # for `every_method`
 
 
 class FromCalculator:

@@ -108,6 +108,18 @@ def test_amplitudes_follow_the_acceptance_of_the_last_ten(cluster, energies, fac
     assert result.statistics.acceptance == ((1.0,) * 3 if energies == "falling" else (0.0,) * 3) + (None,)
 
 
+def test_amplitudes_that_begin_outside_of_their_range_do_not_jump(cluster):
+    method = _method(cluster, amplitude_min=0.004, amplitude_max=8.0)
+    start = method.start(Flat(), np.random.default_rng(0)).amplitudes
+    # The coldest rung falls and the hottest one rises, both out of what they began with: they stay.
+    verdicts = np.repeat([0, 0, 1, 1], HISTORY).reshape(4, HISTORY)
+    adapted = method._adapted(start, verdicts)
+    np.testing.assert_allclose(adapted, [start[0], 0.99 * start[1], 1.01 * start[2], start[3]])
+    np.testing.assert_allclose(method._adapted(start, 1 - verdicts)[[0, 3]], [1.01 * start[0], 0.99 * 8.0])
+    usual = _method(cluster)._adapted(np.array([0.01, 1.0, 4.0, 5.0]), verdicts)
+    np.testing.assert_allclose(usual, [0.01, 0.99, 4.04, 5.0])
+
+
 def test_all_walkers_of_an_iteration_share_their_calls(cluster, from_calculator):
     potential = from_calculator(EMT())
     method = _method(cluster)

@@ -1,7 +1,7 @@
 """Basin hopping on the model, with Metropolis on reference energies."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,7 +25,7 @@ from godelta.search.state import (
     generator_state,
     restored_generator,
 )
-from godelta.search.walkers import candidate_of, walker_of
+from godelta.search.walkers import candidate_of, energies_of, out_of_holes, walker_of
 from godelta.search.weights import GeneratorWeights
 from godelta.systems.problem import SearchProblem
 
@@ -44,7 +44,8 @@ class BasinHopping:
     hopping with one evaluation for each hop; with more, Metropolis within the round goes by model energies
     and begins anew from the walker's structure in every round. A trial that was not evaluated (its
     evaluation failed, others were wanted more) is rejected; one that is equivalent to an evaluated
-    structure has that one's energy. A walker that stands on nothing takes random structures.
+    structure has that one's energy. A walker that stands on nothing takes random structures, and waits
+    where none fits.
     """
 
     settings: BHSettings
@@ -126,14 +127,26 @@ class BasinHopping:
         """One iteration of all walkers at a fixed model."""
         rng = restored_generator(state.rng)
         iteration = state.iteration + 1
-        proposals, impossible = self._propose(state, rng)
-        relaxed = relax_proposals(proposals, potential, self.settings.relax, self.problem)
-        accepted = self._judge(state, relaxed, rng.random(len(relaxed)))
+        proposals, impossible, events = self._propose(state, rng)
+        results = relax_proposals(
+            list(proposals.values()),
+            potential,
+            self.settings.relax,
+            self.problem,
+            beside=energies_of(*state.here),
+        )
+        # What was evaluated stays in `held`: its reference energy is sound, whatever the model says of it.
+        (here, trials), holes = out_of_holes([state.here, state.trials], results, self.problem)
+        state = replace(state, here=here, trials=trials)
+        relaxed = dict(zip(proposals, results, strict=True))
+        accepted = self._judge(state, relaxed, rng.random(len(state.here)))
         new = [
-            as_candidate(p, r, token=state.token, iteration=iteration, walker=k, accepted=accepted[k])
-            if r.dropped is None
+            as_candidate(
+                proposals[k], relaxed[k], token=state.token, iteration=iteration, walker=k, accepted=taken
+            )
+            if k in relaxed and relaxed[k].dropped is None
             else None
-            for k, (p, r) in enumerate(zip(proposals, relaxed, strict=True))
+            for k, taken in enumerate(accepted)
         ]
         after = replace(
             state,
@@ -147,11 +160,12 @@ class BasinHopping:
             events={},
             rng=generator_state(rng),
         )
-        statistics = summarise(iteration, relaxed, _acceptance(state))
+        told = Counter(state.events) + events + holes
         statistics = replace(
-            statistics,
-            dropped=dict(Counter(statistics.dropped) + Counter(state.events)),
-            moves=count_moves(proposals, relaxed, accepted, impossible),
+            summarise(iteration, results, _acceptance(state), events=told),
+            moves=count_moves(
+                list(proposals.values()), results, [accepted[k] for k in proposals], impossible
+            ),
         )
         return StepResult(after, [c for c in new if c is not None], statistics)
 
@@ -188,29 +202,35 @@ class BasinHopping:
             raise ValueError("the stored state does not fit the search's walkers or atoms")
         return state
 
-    def _propose(self, state: BHState, rng: np.random.Generator) -> tuple[list[Proposal], Counter[str]]:
-        """A proposal for each walker, and how often each kind could not be made."""
+    def _propose(
+        self, state: BHState, rng: np.random.Generator
+    ) -> tuple[dict[int, Proposal], Counter[str], Counter[str]]:
+        """Proposals by walker, how often each kind could not be made, and why walkers got none."""
         s = self.settings
         pool = [w.positions for w in state.held if w is not None]
         generator = Generator(self.problem, s.generators or GeneratorWeights(), pool)
         mover = Mover(self.problem, s.moves)
-        proposals = []
-        for walker in state.here:
+        proposals: dict[int, Proposal] = {}
+        for k, walker in enumerate(state.here):
             if walker is None:
-                name, positions = generator.make(rng)
-                proposals.append(Proposal(positions, name, ()))
+                # Later on the confinement is known to have room.
+                made = generator.offer(rng, needed=state.iteration == 0 and not proposals)
+                if made is not None:
+                    proposals[k] = Proposal(made[1], made[0], ())
             else:
                 atoms = some_placed(mover.rule, s.rattled * len(self.problem.numbers), rng)
                 name, positions = mover.propose(walker.positions, s.amplitude, rng, atoms)
-                proposals.append(Proposal(positions, name, (walker.id,)))
-        return proposals, generator.impossible + mover.impossible
+                proposals[k] = Proposal(positions, name, (walker.id,))
+        return proposals, generator.impossible + mover.impossible, generator.events
 
-    def _judge(self, state: BHState, relaxed: Sequence[Relaxed], draws: FloatArray) -> tuple[bool, ...]:
+    def _judge(self, state: BHState, relaxed: Mapping[int, Relaxed], draws: FloatArray) -> tuple[bool, ...]:
         """Metropolis on model energies; a dropped structure is a rejection."""
+        kT = self.settings.kT
         return tuple(
-            r.dropped is None
-            and (w is None or bool(draw < metropolis_probability(r.energy, w.energy, self.settings.kT)))
-            for r, w, draw in zip(relaxed, state.here, draws, strict=True)
+            k in relaxed
+            and relaxed[k].dropped is None
+            and (w is None or bool(draw < metropolis_probability(relaxed[k].energy, w.energy, kT)))
+            for k, (w, draw) in enumerate(zip(state.here, draws, strict=True))
         )
 
 

@@ -15,6 +15,7 @@ CONTACT_MAX = 1.25  # at least one distance below this times the sum of covalent
 TRIES = 100
 PARTS = (10, 40)  # where trials are cut into parts that are looked at one after the other
 RESTARTS = 200
+NO_ROOM = "no random structure fits into the confinement"
 
 
 @dataclass(frozen=True)
@@ -102,12 +103,25 @@ def random_positions(rule: PlacementRule, rng: np.random.Generator) -> FloatArra
     GodeltaError
         If no structure obeys the rule after 200 restarts of 100 tries per atom.
     """
+    positions = some_random_positions(rule, rng)
+    if positions is None:
+        raise no_room(RESTARTS)
+    return positions
+
+
+def some_random_positions(rule: PlacementRule, rng: np.random.Generator) -> FloatArray | None:
+    """As `random_positions`; None where no structure obeys the rule."""
     for _ in range(RESTARTS):
         positions = _try_random(rule, rng)
         if positions is not None:
             return positions
-    raise GodeltaError(
-        f"no random structure fits into the confinement after {RESTARTS} restarts",
+    return None
+
+
+def no_room(restarts: int) -> GodeltaError:
+    """The error that none of so many random structures could be placed."""
+    return GodeltaError(
+        f"{NO_ROOM} after {restarts} restarts",
         where="system.confinement",
         mend="make the confinement larger, and above a surface let it begin within reach of the top layer",
     )

@@ -90,7 +90,7 @@ class GOFEE:
         s = self.settings
         rng = restored_generator(state.rng)
         iteration = state.iteration + 1
-        proposals, impossible = self._propose(state, iteration, rng)
+        proposals, impossible, events = self._propose(state, iteration, rng)
         relaxed = relax_proposals(proposals, potential, s.relax, self.problem, kappa=s.kappa)
         if len(state.steps):
             steps = [
@@ -98,7 +98,8 @@ class GOFEE:
                 for positions, name in zip(state.steps, state.step_parents, strict=True)
             ]
             as_it_is = s.relax.model_copy(update={"steps": 0})
-            relaxed += relax_proposals(steps, potential, as_it_is, self.problem)
+            known = [r.energy for r in relaxed if r.dropped is None]
+            relaxed += relax_proposals(steps, potential, as_it_is, self.problem, beside=known)
             proposals += steps
         candidates = [
             as_candidate(p, r, token=state.token, iteration=iteration, walker=k, accepted=True)
@@ -115,11 +116,9 @@ class GOFEE:
             events={},
             rng=generator_state(rng),
         )
-        statistics = summarise(iteration, relaxed)
         taken = [r.dropped is None for r in relaxed]
         statistics = replace(
-            statistics,
-            dropped=dict(Counter(statistics.dropped) + Counter(state.events)),
+            summarise(iteration, relaxed, events=Counter(state.events) + events),
             moves=count_moves(proposals, relaxed, taken, impossible),
         )
         return StepResult(after, candidates, statistics)
@@ -210,23 +209,25 @@ class GOFEE:
 
     def _propose(
         self, state: GOFEEState, iteration: int, rng: np.random.Generator
-    ) -> tuple[list[Proposal], Counter[str]]:
-        """The iteration's candidates, and how often each kind could not be made."""
+    ) -> tuple[list[Proposal], Counter[str], Counter[str]]:
+        """The iteration's candidates, how often each kind could not be made, and why there are fewer."""
         s = self.settings
         generator = Generator(self.problem, s.generators or GeneratorWeights(), list(state.parents))
         mover = Mover(self.problem, s.moves)
         all_random = iteration <= s.random_until or not len(state.parents)
-        proposals = []
+        proposals: list[Proposal] = []
         for k in range(s.candidates):
             if all_random or k < round(s.random_share * s.candidates):
-                name, positions = generator.make(rng)
-                proposals.append(Proposal(positions, name, ()))
+                # Later on the confinement is known to have room.
+                made = generator.offer(rng, needed=iteration == 1 and not proposals)
+                if made is not None:
+                    proposals.append(Proposal(made[1], made[0], ()))
                 continue
             parent = int(rng.integers(len(state.parents)))
             atoms = some_placed(mover.rule, s.rattled, rng)
             name, positions = mover.propose(state.parents[parent], s.amplitude, rng, atoms)
             proposals.append(Proposal(positions, name, (state.parent_names[parent],)))
-        return proposals, generator.impossible + mover.impossible
+        return proposals, generator.impossible + mover.impossible, generator.events
 
 
 def _downhill(forces: FloatArray) -> FloatArray:

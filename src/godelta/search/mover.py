@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from godelta.arrays import FloatArray, IntArray
-from godelta.search.generators import PlacementRule, random_positions
+from godelta.search.generators import NO_ROOM, RESTARTS, PlacementRule, no_room, some_random_positions
 from godelta.search.moves import centre_of_geometry, permute, rattle
 from godelta.search.orbits import symmetric_positions
 from godelta.search.symmetric_rattle import symmetric_rattle
@@ -17,6 +17,7 @@ from godelta.systems.problem import SearchProblem
 
 REUSE_AMPLITUDE = 0.3  # Å; enough to leave a flat place, not enough to leave a minimum for good
 UNCHANGED = "unchanged"
+CHANCES = 20  # where a confinement is tight, most random structures fit and some do not
 
 
 @dataclass(frozen=True)
@@ -105,12 +106,15 @@ class Generator:
         Positions (N, 3) in Å of low minima that `reuse` starts from.
     impossible
         Counts structures that could not be made and were replaced by another kind, by kind.
+    events
+        Counts structures that could not be made at all, by reason.
     """
 
     problem: SearchProblem
     weights: GeneratorWeights
     pool: Sequence[FloatArray] = ()
     impossible: Counter[str] = field(default_factory=Counter)
+    events: Counter[str] = field(default_factory=Counter)
 
     @cached_property
     def rule(self) -> PlacementRule:
@@ -125,8 +129,30 @@ class Generator:
         Raises
         ------
         GodeltaError
-            Where no random structure fits into the confinement.
+            Where no random structure fits into the confinement, 20 times in a row.
         """
+        for _ in range(CHANCES):
+            made = self._tried(rng)
+            if made is not None:
+                return made
+        raise no_room(CHANCES * RESTARTS)
+
+    def offer(self, rng: np.random.Generator, *, needed: bool = False) -> tuple[str, FloatArray] | None:
+        """As `make`, but tried once; None where no random structure fits, which `events` counts.
+
+        Parameters
+        ----------
+        needed
+            Whether there is nothing else to go on with: then as `make`.
+
+        Raises
+        ------
+        GodeltaError
+            As `make`, where one is needed.
+        """
+        return self.make(rng) if needed else self._tried(rng)
+
+    def _tried(self, rng: np.random.Generator) -> tuple[str, FloatArray] | None:
         name = _drawn({name: share for name, share in self.weights.shares().items() if share > 0}, rng)
         made = None
         if name == "reuse":
@@ -137,7 +163,11 @@ class Generator:
             return name, made
         if name != "random":
             self.impossible[name] += 1
-        return "random", random_positions(self.rule, rng)
+        positions = some_random_positions(self.rule, rng)
+        if positions is None:
+            self.events[NO_ROOM] += 1
+            return None
+        return "random", positions
 
     def _reused(self, rng: np.random.Generator) -> FloatArray | None:
         if not len(self.pool):

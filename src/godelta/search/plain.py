@@ -31,10 +31,11 @@ from godelta.search.state import (
     restored_generator,
     unpack_state,
 )
-from godelta.search.weights import GeneratorWeights
+from godelta.search.weights import GeneratorWeights, MoveWeights
 from godelta.systems.geometry import MinimumImage
 from godelta.systems.problem import SearchProblem
 
+NEAR = 3.0  # Å; as far as basin hopping rattles
 GIVEN_UP = "relaxation given up: an evaluation failed, or the structure left the confinement"
 REJECTED = "minimum rejected by Metropolis"
 
@@ -137,8 +138,14 @@ class PlainSearch:
         """Begin a chain with random structures."""
         state = PlainState(chain_token(rng), 0, 0, (), {}, {}, {})
         counts: dict[str, dict[str, int]] = {}
-        walkers = tuple(self._proposed(None, rng, counts) for _ in range(self._count))
-        return replace(state, walkers=walkers, moves=counts, rng=generator_state(rng))
+        events: Counter[str] = Counter()
+        walkers: list[Descent] = []
+        for _ in range(self._count):
+            near = walkers[-1] if walkers else None
+            walkers.append(self._proposed(None, rng, events, counts, near))
+        return replace(
+            state, walkers=tuple(walkers), events=dict(events), moves=counts, rng=generator_state(rng)
+        )
 
     def inform(
         self,
@@ -149,7 +156,7 @@ class PlainSearch:
         """Take each walker on, by the forces of its last evaluation."""
         known = {name: item for item in evaluated for name in item.names}
         rng = restored_generator(state.rng)
-        events: Counter[str] = Counter()
+        events = Counter(state.events)  # of the start, not told yet
         counts = {move: dict(count) for move, count in state.moves.items()}
         walkers = tuple(self._taken_on(walker, known, rng, events, counts) for walker in state.walkers)
         return replace(state, walkers=walkers, events=dict(events), moves=counts, rng=generator_state(rng))
@@ -161,19 +168,15 @@ class PlainSearch:
             Proposal(walker.positions, REFERENCE_STEP if walker.steps else walker.move, walker.parents)
             for walker in state.walkers
         ]
-        relaxed = relax_proposals(steps, potential, RelaxSettings(steps=0), self.problem)
+        as_it_is = RelaxSettings(steps=0)
+        relaxed = relax_proposals(steps, potential, as_it_is, self.problem, beside=None)
         walkers, candidates = list(state.walkers), list[Candidate]()
         for k, (step, result) in enumerate(zip(steps, relaxed, strict=True)):
             new = as_candidate(step, result, token=state.token, iteration=iteration, walker=k, accepted=True)
             walkers[k] = replace(walkers[k], pending=new.id)
             if result.dropped is None:
                 candidates.append(new)
-        statistics = summarise(iteration, relaxed)
-        statistics = replace(
-            statistics,
-            dropped=dict(Counter(statistics.dropped) + Counter(state.events)),
-            moves=state.moves,
-        )
+        statistics = replace(summarise(iteration, relaxed, events=state.events), moves=state.moves)
         after = replace(
             state,
             iteration=iteration,
@@ -235,14 +238,15 @@ class PlainSearch:
         moving, placed = self.problem.moving, self.problem.placed
         if here is None:
             events[GIVEN_UP] += 1
-            return self._proposed(walker, rng, counts)
+            return self._proposed(walker, rng, events, counts)
         forces = here.forces.copy()
         forces[placed] += self.problem.confinement.wall_energy(here.positions[placed])[1]
         f = forces[moving]
         relax = self.settings.relax
         if (f**2).sum(axis=1).max(initial=0.0) < relax.fmax**2 or walker.steps >= relax.steps:
             _count(counts, walker.move, "relaxed")
-            return self._proposed(self._judged(walker, here, rng, events, counts), rng, counts)
+            judged = self._judged(walker, here, rng, events, counts)
+            return self._proposed(judged, rng, events, counts)
         x = here.positions[moving].ravel()
         hessian = walker.hessian.copy()
         old = (walker.old[0], walker.old[1]) if walker.steps else None
@@ -279,14 +283,18 @@ class PlainSearch:
         return replace(walker, held=minimum.positions, held_energy=minimum.energy, held_name=name)
 
     def _proposed(
-        self, walker: Descent | None, rng: np.random.Generator, counts: dict[str, dict[str, int]]
+        self,
+        walker: Descent | None,
+        rng: np.random.Generator,
+        events: Counter[str],
+        counts: dict[str, dict[str, int]],
+        near: Descent | None = None,
     ) -> Descent:
-        """The walker with a new structure to relax."""
+        """The walker with a new structure to relax; a new walker may begin `near` another one."""
         s = self.settings
         parents: tuple[str, ...] = ()
         if isinstance(s, RSSSettings) or walker is None or not walker.held_name:
-            generator = Generator(self.problem, s.generators or GeneratorWeights(), [])
-            name, positions = generator.make(rng)
+            name, positions, parents = self._begun(near if walker is None else walker, rng, events)
         else:
             mover = Mover(self.problem, s.moves)
             atoms = some_placed(mover.rule, s.rattled * len(self.problem.numbers), rng)
@@ -299,6 +307,20 @@ class PlainSearch:
         if walker is None:
             return new
         return replace(new, held=walker.held, held_energy=walker.held_energy, held_name=walker.held_name)
+
+    def _begun(
+        self, near: Descent | None, rng: np.random.Generator, events: Counter[str]
+    ) -> tuple[str, FloatArray, tuple[str, ...]]:
+        """A structure to begin from, where none fits a rattle of `near`: its kind, positions and parents."""
+        weights = self.settings.generators or GeneratorWeights()
+        generator = Generator(self.problem, weights, [], events=events)
+        if near is None:
+            return (*generator.make(rng), ())
+        made = generator.offer(rng)
+        if made is not None:
+            return (*made, ())
+        mover = Mover(self.problem, MoveWeights(rattle=1.0, permutation=0.0))
+        return (*mover.propose(near.positions, NEAR, rng), (near.pending,) if near.pending else ())
 
 
 def _count(counts: dict[str, dict[str, int]], move: str, what: str) -> None:

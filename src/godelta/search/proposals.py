@@ -3,11 +3,13 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from ase import Atoms
 
 from godelta.arrays import FloatArray
 from godelta.foundation.base import Potential
+from godelta.search.holes import drop_holes
 from godelta.search.relax import Relaxed, relax
 from godelta.search.settings import RelaxSettings
 from godelta.search.state import MOVE_COUNTS, Candidate, Statistics
@@ -30,10 +32,19 @@ def relax_proposals(
     problem: SearchProblem,
     *,
     kappa: float = 0.0,
+    beside: Sequence[float] | None = (),
 ) -> list[Relaxed]:
-    """Relax all proposals in one batch, on E - kappa sigma."""
+    """Relax all proposals in one batch, on E - kappa sigma.
+
+    Parameters
+    ----------
+    beside
+        Energies in eV of other structures in the same potential: what lies absurdly far below them and the
+        others of the batch is dropped. None: the potential's energies do not matter.
+    """
     structures = [structure_at(problem, proposal.positions) for proposal in proposals]
-    return relax(structures, potential, settings, problem, kappa=kappa)
+    relaxed = relax(structures, potential, settings, problem, kappa=kappa)
+    return relaxed if beside is None else drop_holes(relaxed, beside, problem)
 
 
 def structure_at(problem: SearchProblem, positions: FloatArray) -> Atoms:
@@ -67,12 +78,13 @@ def summarise(
     relaxed: Sequence[Relaxed],
     acceptance: tuple[float | None, ...] = (),
     swaps: tuple[bool | None, ...] = (),
+    events: Mapping[str, int] = MappingProxyType({}),
 ) -> Statistics:
-    """Statistics of one step."""
+    """Statistics of one step; `events` are counted beside the reasons why structures were dropped."""
     return Statistics(
         iteration=iteration,
         best_energy=min((r.energy for r in relaxed if r.dropped is None), default=None),
-        dropped=dict(Counter(r.dropped for r in relaxed if r.dropped is not None)),
+        dropped=dict(Counter(r.dropped for r in relaxed if r.dropped is not None) + Counter(events)),
         evaluations=sum(r.evaluations for r in relaxed),
         calls=max((r.evaluations for r in relaxed), default=0),
         acceptance=acceptance,

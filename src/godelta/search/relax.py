@@ -14,7 +14,8 @@ from godelta.systems.geometry import MinimumImage, radii_of
 from godelta.systems.problem import SearchProblem
 
 MAX_FORCE = 1e4  # eV/Å; larger ones mean that the potential has left its senses
-MAX_FALL = 100.0  # eV per moving atom below the start; deeper is a hole in the potential
+MAX_FALL = 100.0  # eV per moving atom below the start, or below others; deeper is a hole in the potential
+ABSURDLY_LOW = "energy is absurdly low"
 COLLAPSED = 0.5  # a distance below this times the sum of covalent radii: atoms went through each other
 
 
@@ -114,7 +115,7 @@ def _absurd(rise: float, forces: FloatArray) -> str | None:
     if len(forces) and np.abs(forces).max() > MAX_FORCE:
         return "forces are huge"
     if rise < -MAX_FALL * max(len(forces), 1):
-        return "energy is absurdly low"
+        return ABSURDLY_LOW
     return None
 
 

@@ -1,7 +1,7 @@
 """Replica exchange (REX): a ladder of Metropolis walkers on the model (arXiv 2507.18485)."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,13 +15,13 @@ from godelta.search.relax import Relaxed
 from godelta.search.rex_state import HISTORY, REXState, Walker
 from godelta.search.settings import REXSettings
 from godelta.search.state import Candidate, StepResult, chain_token, generator_state, restored_generator
-from godelta.search.walkers import candidate_of, walker_of
+from godelta.search.walkers import candidate_of, energies_of, out_of_holes, walker_of
 from godelta.search.weights import GeneratorWeights
 from godelta.systems.problem import SearchProblem
 
 Walkers = list[Walker | None]
 SHRINK, GROW = 0.99, 1.01
-AMPLITUDE_RANGE = (0.01, 5.0)  # Å
+AMPLITUDE_RANGE = (0.01, 5.0)  # Å; wider where the settings begin outside of it
 
 
 def metropolis_probability(new: float, old: float, kT: float) -> float:
@@ -45,7 +45,7 @@ class ReplicaExchange:
     The top rung takes a fresh random structure every time. Every `swap_every` iterations one sweep,
     from the coldest pair up, exchanges structures of neighbours; kT and amplitude stay with the
     rung. An empty rung (at the start, or as long as its structures are dropped) takes random
-    structures too.
+    structures too. Where no random structure fits, an empty rung waits and the top one rattles.
     """
 
     settings: REXSettings
@@ -74,16 +74,27 @@ class ReplicaExchange:
         """One iteration of all rungs at a fixed model."""
         rng = restored_generator(state.rng)
         iteration = state.iteration + 1
-        proposals, impossible = self._propose(state, rng)
-        relaxed = relax_proposals(proposals, potential, self.settings.relax, self.problem)
-        accepted = self._judge(state, relaxed, rng)
+        proposals, impossible, events = self._propose(state, rng)
+        results = relax_proposals(
+            list(proposals.values()),
+            potential,
+            self.settings.relax,
+            self.problem,
+            beside=energies_of(*state.walkers),
+        )
+        (left,), holes = out_of_holes([state.walkers], results, self.problem)
+        state = replace(state, walkers=left)
+        relaxed = dict(zip(proposals, results, strict=True))
+        accepted = self._judge(state, proposals, relaxed, rng)
         # Walkers kept from the round before are candidates of this one too, at its model.
         kept = [w for w in self.walkers(state) if state.done_in_round == 0]
         new = [
-            as_candidate(p, r, token=state.token, iteration=iteration, walker=k, accepted=accepted[k])
-            if r.dropped is None
+            as_candidate(
+                proposals[k], relaxed[k], token=state.token, iteration=iteration, walker=k, accepted=taken
+            )
+            if k in relaxed and relaxed[k].dropped is None
             else None
-            for k, (p, r) in enumerate(zip(proposals, relaxed, strict=True))
+            for k, taken in enumerate(accepted)
         ]
         walkers = [
             walker_of(c) if c is not None and c.accepted else old
@@ -101,8 +112,10 @@ class ReplicaExchange:
             rng=generator_state(rng),
         )
         statistics = replace(
-            summarise(iteration, relaxed, _acceptance(history), swaps),
-            moves=count_moves(proposals, relaxed, accepted, impossible),
+            summarise(iteration, results, _acceptance(history), swaps, events + holes),
+            moves=count_moves(
+                list(proposals.values()), results, [accepted[k] for k in proposals], impossible
+            ),
         )
         return StepResult(after, kept + [c for c in new if c is not None], statistics)
 
@@ -147,32 +160,45 @@ class ReplicaExchange:
             raise ValueError("the stored state does not fit the search's walkers or atoms")
         return state
 
-    def _propose(self, state: REXState, rng: np.random.Generator) -> tuple[list[Proposal], Counter[str]]:
-        """A proposal for each rung, and how often each kind could not be made."""
+    def _propose(
+        self, state: REXState, rng: np.random.Generator
+    ) -> tuple[dict[int, Proposal], Counter[str], Counter[str]]:
+        """Proposals by rung, how often each kind could not be made, and why rungs got none of theirs."""
         s = self.settings
         pool = [w.positions for w in state.walkers if w is not None]
         generator = Generator(self.problem, s.generators or GeneratorWeights(), pool)
         mover = Mover(self.problem, s.move_weights())
-        proposals = []
+        proposals: dict[int, Proposal] = {}
         for k, walker in enumerate(state.walkers):
+            made = None
             if walker is None or k == len(state.walkers) - 1:
-                name, positions = generator.make(rng)
-                proposals.append(Proposal(positions, name, ()))
-            else:
+                # Later on the confinement is known to have room.
+                made = generator.offer(rng, needed=state.iteration == 0 and not proposals)
+            if made is not None:
+                proposals[k] = Proposal(made[1], made[0], ())
+            elif walker is not None:
                 name, positions = mover.propose(walker.positions, float(state.amplitudes[k]), rng)
-                proposals.append(Proposal(positions, name, (walker.id,)))
-        return proposals, generator.impossible + mover.impossible
+                proposals[k] = Proposal(positions, name, (walker.id,))
+        return proposals, generator.impossible + mover.impossible, generator.events
 
     def _judge(
-        self, state: REXState, relaxed: Sequence[Relaxed], rng: np.random.Generator
+        self,
+        state: REXState,
+        proposals: Mapping[int, Proposal],
+        relaxed: Mapping[int, Relaxed],
+        rng: np.random.Generator,
     ) -> tuple[bool, ...]:
-        """Metropolis; a dropped structure is a rejection, an empty rung and the top one take all."""
-        draws = rng.random(len(relaxed))  # one per rung, whatever happens
-        top = len(relaxed) - 1
+        """Metropolis; a dropped structure is a rejection, new ones and those of empty rungs are taken."""
+        draws = rng.random(len(state.walkers))  # one per rung, whatever happens
         return tuple(
-            r.dropped is None
-            and (w is None or k == top or draw < metropolis_probability(r.energy, w.energy, kT))
-            for k, (r, w, draw, kT) in enumerate(zip(relaxed, state.walkers, draws, self.ladder, strict=True))
+            k in relaxed
+            and relaxed[k].dropped is None
+            and (
+                w is None
+                or not proposals[k].parents
+                or draw < metropolis_probability(relaxed[k].energy, w.energy, kT)
+            )
+            for k, (w, draw, kT) in enumerate(zip(state.walkers, draws, self.ladder, strict=True))
         )
 
     def _swap(self, walkers: Walkers, rng: np.random.Generator) -> tuple[bool | None, ...]:
@@ -196,18 +222,20 @@ class ReplicaExchange:
             return amplitudes
         known = (history >= 0).all(axis=1)
         factor = np.where(history.mean(axis=1) < 0.5, SHRINK, GROW)
-        return np.asarray(np.where(known, np.clip(amplitudes * factor, *AMPLITUDE_RANGE), amplitudes))
+        low = min(AMPLITUDE_RANGE[0], self.settings.amplitude_min)
+        high = max(AMPLITUDE_RANGE[1], self.settings.amplitude_max)
+        return np.asarray(np.where(known, np.clip(amplitudes * factor, low, high), amplitudes))
 
 
-def _recorded(state: REXState, proposals: Sequence[Proposal], accepted: tuple[bool, ...]) -> IntArray:
+def _recorded(state: REXState, proposals: Mapping[int, Proposal], accepted: tuple[bool, ...]) -> IntArray:
     """History with the last iteration; only rattling says something about a rung's amplitude."""
     history = state.history.copy()
-    rattled = np.array([proposal.move == "rattle" for proposal in proposals])
+    rattled = np.array([k in proposals and proposals[k].move == "rattle" for k in range(len(accepted))])
     history[rattled, :-1] = history[rattled, 1:]
     history[rattled, -1] = np.array(accepted, dtype=np.int64)[rattled]
     return history
 
 
 def _acceptance(history: IntArray) -> tuple[float | None, ...]:
-    """Per rung over the last 10 iterations; None for the top rung and before the first move."""
+    """Per rung over the last 10 rattles; None before the first, and for a top rung that made none."""
     return tuple(float((row == 1).sum() / (row >= 0).sum()) if (row >= 0).any() else None for row in history)

@@ -1,5 +1,6 @@
 """Random structure search: random structures, relaxed in the potential."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
@@ -8,6 +9,7 @@ import numpy as np
 
 from godelta.arrays import FloatArray
 from godelta.foundation.base import Potential
+from godelta.search.holes import held_floor
 from godelta.search.mover import Generator
 from godelta.search.proposals import (
     Proposal,
@@ -17,6 +19,7 @@ from godelta.search.proposals import (
     structure_at,
     summarise,
 )
+from godelta.search.relax import ABSURDLY_LOW, Relaxed
 from godelta.search.settings import RelaxSettings, RSSSettings
 from godelta.search.state import (
     Candidate,
@@ -88,10 +91,18 @@ class RandomStructureSearch:
         rng = restored_generator(state.rng)
         generator = Generator(self.problem, self._weights, list(state.pool))
         count = min(self.settings.batch, self.settings.structures_per_round - state.done_in_round)
-        made = [generator.make(rng) for _ in range(count)]
-        proposals = [Proposal(positions, name, ()) for name, positions in made]
+        proposals: list[Proposal] = []
+        for _ in range(count):
+            # Later on the confinement is known to have room.
+            made = generator.offer(rng, needed=state.iteration == 0 and not proposals)
+            if made is not None:
+                proposals.append(Proposal(made[1], made[0], ()))
         iteration = state.iteration + 1
-        relaxed = relax_proposals(proposals, potential, self._relaxation(iteration), self.problem)
+        known = state.energies.tolist()
+        relaxed = relax_proposals(
+            proposals, potential, self._relaxation(iteration), self.problem, beside=known
+        )
+        state, holes = self._without_holes(state, relaxed)
         candidates = [
             candidate(p, r, token=state.token, iteration=iteration, walker=k, accepted=True)
             for k, (p, r) in enumerate(zip(proposals, relaxed, strict=True))
@@ -105,13 +116,23 @@ class RandomStructureSearch:
         )
         taken = [r.dropped is None for r in relaxed]
         statistics = replace(
-            summarise(iteration, relaxed), moves=count_moves(proposals, relaxed, taken, generator.impossible)
+            summarise(iteration, relaxed, events=generator.events + holes),
+            moves=count_moves(proposals, relaxed, taken, generator.impossible),
         )
         return StepResult(new, candidates, statistics)
 
     @property
     def _weights(self) -> GeneratorWeights:
         return self.settings.generators or GeneratorWeights()
+
+    def _without_holes(self, state: RSSState, relaxed: Sequence[Relaxed]) -> tuple[RSSState, Counter[str]]:
+        """The state less minima that lie in a hole of the potential, and how many these were."""
+        floor = held_floor(state.energies.tolist(), relaxed, self.problem)
+        sound = state.energies >= floor
+        if sound.all():
+            return state, Counter()
+        kept = replace(state, pool=state.pool[sound], energies=state.energies[sound])
+        return kept, Counter({ABSURDLY_LOW: int((~sound).sum())})
 
     def _with_pool(self, state: RSSState, candidates: Sequence[Candidate]) -> RSSState:
         """The state with the candidates among its low minima, where these are wanted."""

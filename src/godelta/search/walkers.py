@@ -1,12 +1,15 @@
 """Walkers: the structures that a search stands on, as candidates and in storage."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from godelta.search.holes import held_floor
 from godelta.search.proposals import structure_at
+from godelta.search.relax import ABSURDLY_LOW, Relaxed
 from godelta.search.rex_state import Walker
 from godelta.search.state import Candidate
 from godelta.systems.problem import SearchProblem
@@ -45,6 +48,25 @@ def candidate_of(walker: Walker, problem: SearchProblem) -> Candidate:
         accepted=True,
         converged=walker.converged,
     )
+
+
+def energies_of(*walkers: Walker | None) -> list[float]:
+    """Energies in eV of the structures that walkers stand on, each structure once."""
+    return list({w.id: w.energy for w in walkers if w is not None}.values())
+
+
+def out_of_holes(
+    groups: Sequence[Walkers], relaxed: Iterable[Relaxed], problem: SearchProblem
+) -> tuple[list[Walkers], Counter[str]]:
+    """Groups of walkers, emptied where one stands in a hole of the potential, and how many structures did.
+
+    Holes show beside other structures: at the beginning of a round, when the model has changed, and after a
+    batch that had nothing to be compared with. The first group is what is compared.
+    """
+    floor = held_floor(energies_of(*groups[0]), relaxed, problem)
+    fallen = {w.id for group in groups for w in group if w is not None and w.energy < floor}
+    left = [tuple(None if w is None or w.id in fallen else w for w in group) for group in groups]
+    return left, Counter({ABSURDLY_LOW: len(fallen)} if fallen else {})
 
 
 def packed(name: str, walkers: Sequence[Walker | None]) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
