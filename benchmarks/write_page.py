@@ -35,7 +35,9 @@ On 22 November 2026 the prior of the Δ-model's amplitude was given more weight 
 Measured before, and to be measured again: the shipped example, known answers, forces in training, learning curves, and the
 campaigns of the papers' kind. Later that day structures whose last evaluation was in vain ceased to be evaluated again
 ([why](design.md#which-candidates-are-evaluated)): of before are `ag4s2`, its variants, `cu12ag-delta`, seeds 1 to 10 of
-`cu12ag-methods` and 1 to 3 of `au4-on-cu111`, where it would have refused at most 3 % of the evaluations.
+`cu12ag-methods` and 1 to 3 of `au4-on-cu111`, where it would have refused at most 3 % of the evaluations. In the evening
+candidates came to be compared with every evaluated structure, in place of the first of each kind: all searches here are of
+before.
 """
 
 
