@@ -79,7 +79,8 @@ def test_the_time_limit(cluster, patient):
     cluster.end_time(deaf, 2)
     cluster.wait_for(job, "COMPLETED")
     cluster.wait_for(deaf, "TIMEOUT")
-    assert out.read_text() == "ready\nasked to stop\n"
+    # slurmstepd may complain there of a process that was gone when it wanted to end it.
+    assert out.read_text().startswith("ready\nasked to stop\n")
 
 
 def test_the_node_goes_down_and_comes_back(cluster):
