@@ -32,12 +32,12 @@ virtual, shared and noisy: ratios taken in one process, and medians, are what to
 the machine was besides.
 
 On 22 November 2026 the prior of the Δ-model's amplitude was given more weight beside derivatives ([why](design.md#the-δ-model)).
-Measured before, and to be measured again: the shipped example, known answers, forces in training, learning curves, and the
-campaigns of the papers' kind. Later that day structures whose last evaluation was in vain ceased to be evaluated again
+Measured before, and to be measured again: how long the shipped example takes, known answers, forces in training, learning
+curves, and the campaigns of the papers' kind. Later that day structures whose last evaluation was in vain ceased to be evaluated again
 ([why](design.md#which-candidates-are-evaluated)): of before are `ag4s2`, its variants, `cu12ag-delta`, seeds 1 to 10 of
 `cu12ag-methods` and 1 to 3 of `au4-on-cu111`, where it would have refused at most 3 % of the evaluations. In the evening
-candidates came to be compared with every evaluated structure, in place of the first of each kind: all searches here are of
-before.
+candidates came to be compared with every evaluated structure, in place of the first of each kind: all searches here
+but the shipped example's answer are of before.
 """
 
 
