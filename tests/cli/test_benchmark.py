@@ -224,3 +224,15 @@ def test_an_equivalent_structure_is_a_success_too(opened, row):
     assert success_of(Trace(trace.energies, trace.cpu_s, 3.0), -2.0, within=0.05) == 2
     note_equivalents(opened, rows, -9.0, 0.05)  # nobody has found it
     assert [one["equivalent"] for one in rows] == [None] * 3
+
+
+def test_campaigns_that_failed_are_named_where_nothing_was_evaluated(inside, workspace, opened, write):
+    path = write()
+    assert inside("submit", path, "-w", workspace.folder).code == 0
+    for campaign in campaigns.list_campaigns(opened):
+        campaigns.set_state(opened, campaign.campaign_id, "running", "failed")
+    answer = inside("benchmark", path, "-w", workspace.folder, "--results-only")
+    assert answer.code == 1
+    assert "tiny has no evaluation yet" in answer.out
+    assert "4 campaigns failed:" in answer.out
+    assert "tiny.bh.s2" in answer.out

@@ -43,6 +43,7 @@ def report(workspace: Workspace, store: Store, benchmark: Benchmark, output: str
             print_json(_document(benchmark, None, [], rows))
         else:
             console.print(f"{benchmark.name} has no evaluation yet.")
+            _name_failed(failed)
         return 1 if failed else 0
     lowest = min(found) if benchmark.target is None else benchmark.target
     note_equivalents(store, rows, lowest, benchmark.tolerance)
@@ -68,9 +69,13 @@ def report(workspace: Workspace, store: Store, benchmark: Benchmark, output: str
     _print(benchmark, cells, lowest, min(found))
     for written in files:
         console.print(f"written: {written}", soft_wrap=True)
-    if failed:
-        console.print(f"[red]{len(failed)} campaigns failed:[/] {', '.join(failed)}", soft_wrap=True)
+    _name_failed(failed)
     return 1 if failed else 0
+
+
+def _name_failed(names: list[str]) -> None:
+    if names:
+        console.print(f"[red]{len(names)} campaigns failed:[/] {', '.join(names)}", soft_wrap=True)
 
 
 def _read(store: Store, benchmark: Benchmark) -> tuple[list[dict[str, Any]], list[str]]:
