@@ -145,7 +145,7 @@ def _landscape(data: dict[str, Any]) -> str:
     for cell in compare(runs):
         cost = cell.costs["accounted_s"]
         ratio = (
-            "best"
+            ("best" if cost.best else "-")
             if cost.ratio is None
             else _with_interval(cost.ratio.value, cost.ratio.low, cost.ratio.high)
         )

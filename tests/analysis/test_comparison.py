@@ -51,6 +51,14 @@ def test_the_best_cell_and_the_ratios_to_it():
     assert slow.spent == {"evaluations": 19, "cpu_s": 8 + 12 + 12 + 10, "accounted_s": 42 + 190}
 
 
+def test_none_is_best_where_no_run_has_succeeded():
+    cells = {name: runs_by_measure([trace(5, 4), trace(3)], 0.0, within=0.05, price_s=1.0) for name in "ab"}
+    for cell in compare(cells):
+        assert cell.successes == 0
+        assert not any(cost.best for cost in cell.costs.values())
+        assert all(math.isinf(cost.to_half) for cost in cell.costs.values())
+
+
 def test_runs_that_gave_up_hold_the_curve_down_and_cost_what_they_cost():
     gave_up = [trace(*[5.0] * 20, ended=True) for _ in range(5)]
     found = [trace(*[5.0] * (n - 1), 0.0, ended=True) for n in (50, 60, 70, 80, 100)]

@@ -55,7 +55,8 @@ class Trace:
 class Cost:
     """What one measure says of a cell: cost to 50 % success with its interval, and against the best cell.
 
-    `ratio` and `p` (log-rank) are None for the best cell itself.
+    `ratio` and `p` (log-rank) are None for the best cell itself, and for what stands in its place where no run
+    of any cell has succeeded, so that none is best.
     """
 
     to_half: float
@@ -151,7 +152,7 @@ def _best(cells: Mapping[str, Mapping[Measure, Runs]], measure: Measure) -> str:
 def _cost(runs: Runs, best: Runs | None) -> Cost:
     low, high = interval_of_cost(runs)
     if best is None:
-        return Cost(cost_to(runs), low, high, best=True, ratio=None, p=None)
+        return Cost(cost_to(runs), low, high, best=bool(runs.succeeded.any()), ratio=None, p=None)
     events = runs.succeeded.any() or best.succeeded.any()
     p = logrank_p(runs, best) if events else math.nan
     return Cost(cost_to(runs), low, high, best=False, ratio=ratio_of(runs, best), p=p)

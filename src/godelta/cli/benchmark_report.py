@@ -236,7 +236,7 @@ def _span(cost: Cost) -> str:
 def _ratio(cost: Cost) -> str:
     ratio = cost.ratio
     if ratio is None:
-        return "best"
+        return "best" if cost.best else "-"
     return f"{_number(ratio.value)} [{_number(ratio.low)}, {_number(ratio.high)}]"
 
 

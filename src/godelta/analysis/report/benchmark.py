@@ -109,7 +109,10 @@ def _success(data: BenchmarkData) -> Section:
 def _row(cell: Cell, measures: Sequence[Measure]) -> list[str]:
     last = cell.costs[measures[-1]]
     ratio = last.ratio
-    compared = "best" if ratio is None else _interval(ratio.value, ratio.low, ratio.high)
+    if ratio is None:
+        compared = "best" if last.best else "-"
+    else:
+        compared = _interval(ratio.value, ratio.low, ratio.high)
     p = "-" if last.p is None or math.isnan(last.p) else f"{last.p:.2g}"
     span = f"{percent(cell.low)} to {percent(cell.high)}"
     costs = [_cost(cell.costs[measure]) for measure in measures]
