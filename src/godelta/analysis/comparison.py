@@ -55,8 +55,8 @@ class Trace:
 class Cost:
     """What one measure says of a cell: cost to 50 % success with its interval, and against the best cell.
 
-    `ratio` and `p` (log-rank) are None for the best cell itself, and for what stands in its place where no run
-    of any cell has succeeded, so that none is best.
+    `ratio` and `p` (log-rank) are None for the best cell itself, and for what stands in its place where no
+    run of any cell has succeeded, so that none is best.
     """
 
     to_half: float
