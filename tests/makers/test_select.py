@@ -1,6 +1,7 @@
 """The selection job: no duplicates, nothing twice, never more than the budget."""
 
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from godelta.makers.evaluate import run_evaluate
 from godelta.makers.retrain import run_retrain
 from godelta.makers.search import run_search
 from godelta.makers.select import run_select
+from godelta.makers.told import evaluated
 from godelta.reference.registry import reference_hash
 from godelta.search import make_method
 from godelta.store import campaigns, evaluations, models, rounds, structures
@@ -186,6 +188,23 @@ def test_a_step_down_is_no_broken_promise(session, begin, propose, opened, evalu
         assert one in rounds.get_round(opened, key).selection
         if energy is not None:
             evaluate(key, one, energy)
+
+
+def test_a_walker_has_the_energy_of_any_evaluated_twin(session, begin, propose, opened, evaluate):
+    """The third version is like the second one, which is like the first: it is unlike the first."""
+    key = begin(search={"selection": {"evaluations_per_round": 3}})
+    for k, (energy, promise) in enumerate(((1.0, 3.0), (0.4, 0.5))):
+        key = RoundKey(key.campaign_id, 0, k)
+        if k:
+            rounds.plan_round(opened, key, None)
+        (one,) = propose(key, [PYRAMID * (1.0 + 0.04 * k)], [promise])
+        run_select(session, key, 0)
+        evaluate(key, one, energy)
+    atoms = structures.get_structure(opened, one).atoms()
+    atoms.positions = PYRAMID * 1.08
+    walker = SimpleNamespace(id="w", atoms=atoms)
+    (own,) = [item for item in evaluated(session, key, [walker]) if "w" in item.names]
+    assert own.energy == 0.4
 
 
 def test_what_is_like_a_step_of_the_same_round_waits_for_it(session, begin, propose, opened):

@@ -44,7 +44,7 @@ def spending(store: Store, campaign_id: str, reference_hash: str) -> Spending:
     every = rounds.rounds_of(store, campaign_id)
     # The first round that selected a structure; a walker may have stood on it for rounds before.
     selecting: dict[str, RoundDocument] = {}
-    for round_ in sorted(every, key=lambda round_: round_.k, reverse=True):
+    for round_ in sorted(every, key=lambda round_: (round_.k, round_.chain), reverse=True):
         selecting.update(dict.fromkeys(round_.selection, round_))
     found = []
     for raw in store.evaluations.find(
