@@ -191,7 +191,7 @@ def test_a_step_down_is_no_broken_promise(session, begin, propose, opened, evalu
 
 
 def test_a_walker_has_the_energy_of_any_evaluated_twin(session, begin, propose, opened, evaluate):
-    """The third version is like the second one, which is like the first: it is unlike the first."""
+    """Of four versions each is like the next ones only; the middle two were evaluated."""
     key = begin(search={"selection": {"evaluations_per_round": 3}})
     for k, (energy, promise) in enumerate(((1.0, 3.0), (0.4, 0.5))):
         key = RoundKey(key.campaign_id, 0, k)
@@ -200,11 +200,13 @@ def test_a_walker_has_the_energy_of_any_evaluated_twin(session, begin, propose, 
         (one,) = propose(key, [PYRAMID * (1.0 + 0.04 * k)], [promise])
         run_select(session, key, 0)
         evaluate(key, one, energy)
-    atoms = structures.get_structure(opened, one).atoms()
-    atoms.positions = PYRAMID * 1.08
-    walker = SimpleNamespace(id="w", atoms=atoms)
-    (own,) = [item for item in evaluated(session, key, [walker]) if "w" in item.names]
-    assert own.energy == 0.4
+    walkers = []
+    for name, factor in (("first", 0.96), ("last", 1.08)):
+        atoms = structures.get_structure(opened, one).atoms()
+        atoms.positions = PYRAMID * factor
+        walkers.append(SimpleNamespace(id=name, atoms=atoms))
+    energies = {name: item.energy for item in evaluated(session, key, walkers) for name in item.names}
+    assert (energies["first"], energies["last"]) == (1.0, 0.4)
 
 
 def test_what_is_like_a_step_of_the_same_round_waits_for_it(session, begin, propose, opened):
